@@ -1,0 +1,103 @@
+"""A network made ready for bounding: its kernels on one device, in one precision."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from hullmark.bounds.kernels import Kernel, compile_affine
+from hullmark.errors import Unsupported
+from hullmark.network import ops
+from hullmark.network.graph import Network
+
+NONLINEAR = (ops.Rectifier, ops.Sigmoid, ops.Tanh, ops.Sign, ops.Reciprocal, ops.Product)
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """`kernels[i]` is the affine kernel of node i, None where the node is not affine."""
+
+    network: Network
+    kernels: tuple[Kernel | None, ...]
+    device: torch.device
+    dtype: torch.dtype
+
+    @staticmethod
+    def compile(
+        network: Network, device: str = "cpu", dtype: torch.dtype = torch.float64
+    ) -> "Program":
+        """Compile a network.
+
+        Raises:
+            Unsupported: for a softmax, which must be dropped before (it is no bound's business).
+        """
+        place = torch.device(device)
+        kernels: list[Kernel | None] = []
+        for node in network.nodes:
+            if isinstance(node.op, ops.Softmax):
+                raise Unsupported(f"node {node.name}: softmax can only be dropped, not bounded")
+            affine = not isinstance(node.op, (ops.Input, *NONLINEAR))
+            shapes = [network.nodes[j].shape for j in node.inputs]
+            kernels.append(compile_affine(node.op, shapes, place, dtype) if affine else None)  # pyright: ignore[reportArgumentType]
+        return Program(network, tuple(kernels), place, dtype)
+
+    @cached_property
+    def nonlinear(self) -> tuple[int, ...]:
+        """The nodes that are not affine, in order."""
+        return tuple(i for i, n in enumerate(self.network.nodes) if isinstance(n.op, NONLINEAR))
+
+    @cached_property
+    def pre_activations(self) -> tuple[int, ...]:
+        """The nodes that nonlinear nodes read, in order."""
+        read = {j for i in self.nonlinear for j in self.network.nodes[i].inputs}
+        return tuple(sorted(read))
+
+    @cached_property
+    def slopes(self) -> dict[int, tuple[Tensor, Tensor]]:
+        """For each rectifier its slopes left and right of 0, broadcast to the node's shape."""
+        found: dict[int, tuple[Tensor, Tensor]] = {}
+        for i in self.nonlinear:
+            node = self.network.nodes[i]
+            if isinstance(node.op, ops.Rectifier):
+                found[i] = (
+                    self.tensor(node.op.negative).expand(node.shape),
+                    self.tensor(node.op.positive).expand(node.shape),
+                )
+        return found
+
+    def tensor(self, values: object) -> Tensor:
+        """Values as a tensor of this program's device and precision, rounded to nearest."""
+        return torch.as_tensor(values, dtype=torch.float64).to(self.device, self.dtype)
+
+    def step(self, i: int, inputs: list[Tensor]) -> Tensor:
+        """The value of node i from those of its inputs, tensors `(N, *shape)`; differentiable."""
+        kernel = self.kernels[i]
+        if kernel is not None:
+            y = kernel.forward(*inputs)
+            return y if kernel.bias is None else y + kernel.bias
+        match self.network.nodes[i].op:
+            case ops.Rectifier():
+                negative, positive = self.slopes[i]
+                return positive * inputs[0].clamp(min=0) + negative * inputs[0].clamp(max=0)
+            case ops.Sigmoid():
+                return torch.sigmoid(inputs[0])
+            case ops.Tanh():
+                return torch.tanh(inputs[0])
+            case ops.Sign():
+                return torch.sign(inputs[0])
+            case ops.Reciprocal():
+                return 1 / inputs[0]
+            case _:
+                return inputs[0] * inputs[1]
+
+    def evaluate(self, x: Tensor) -> Tensor:
+        """Outputs `(N, output_size)` at inputs `(N, input_size)`; differentiable, rounded anyhow."""
+        nodes = self.network.nodes
+        kept = {0: x.reshape(-1, *nodes[0].shape)}
+        for i in range(1, len(nodes)):
+            kept[i] = self.step(i, [kept[j] for j in nodes[i].inputs])
+            for j in nodes[i].inputs:
+                if self.network.consumers[j][-1] == i:
+                    kept.pop(j, None)
+        return kept[len(nodes) - 1].reshape(len(x), -1)

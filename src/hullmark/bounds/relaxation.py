@@ -1,0 +1,171 @@
+"""The linear relaxation of a network over a batch of domains, built up node by node.
+
+A domain is a box of inputs and, in a search tree, the pre-activation bounds that its splits
+imply. For each nonlinear node the relaxation holds two lines; for every node the largest
+magnitude that its value can take, and from it the charge per unit of coefficient that pays for
+all rounding in a backward pass (see `hullmark.bounds.rounding`).
+"""
+
+import torch
+from torch import Tensor
+
+from hullmark.bounds.activations import Lines, image, product_image, product_lines, relax
+from hullmark.bounds.kernels import AddKernel, ConcatKernel, ReshapeKernel, SelectKernel
+from hullmark.bounds.program import Program
+from hullmark.bounds.rounding import SAFETY, down, gamma, tiny, unit, up
+from hullmark.network import ops
+
+Interval = tuple[Tensor, Tensor]
+
+
+class Relaxation:
+    """Lines, magnitudes and charges of the nodes reached so far.
+
+    Arguments:
+        program: the compiled network.
+        lower, upper: input boxes, shape `(B, input_size)` or `(B, *input_shape)`.
+        rule: the slope of adjustable lower lines: "area", "zero" or "one" (see `relax`).
+
+    Trust: with sound `bounds` every line holds in real arithmetic; `charge[i]` bounds all that
+    rounding can do at node i in a backward pass, per unit of |coefficient|.
+    """
+
+    def __init__(self, program: Program, lower: Tensor, upper: Tensor, rule: str = "area") -> None:
+        shape = program.network.input_shape
+        self.program = program
+        self.rule = rule
+        self.lower = lower.reshape(-1, *shape)
+        self.upper = upper.reshape(-1, *shape)
+        self.bounds: dict[int, Interval] = {}
+        self.lines: dict[int, Lines] = {}
+        self.products: dict[int, tuple[Tensor, ...]] = {}
+        self.magnitude: dict[int, Tensor] = {}
+        self.charge: dict[int, Tensor | None] = {}
+        self._intervals: dict[int, Interval] = {}
+        self.reached = 0
+        size = program.network.input_size
+        self._admit(0, torch.maximum(self.lower.abs(), self.upper.abs()), self._gamma(size))
+
+    @property
+    def batch(self) -> int:
+        return len(self.lower)
+
+    def set_bounds(self, node: int, lower: Tensor, upper: Tensor) -> None:
+        """Give a pre-activation its sound bounds, each `(B, *shape)`."""
+        self.bounds[node] = (lower, upper)
+
+    def advance(self, node: int) -> None:
+        """Build everything up to `node`; all pre-activations before it need their bounds."""
+        for i in range(self.reached + 1, node + 1):
+            if self.program.kernels[i] is not None:
+                self._affine(i)
+            else:
+                self._nonlinear(i)
+            self.reached = i
+
+    def _gamma(self, terms: int) -> float:
+        return gamma(terms + len(self.program.kernels) + 16, self.program.dtype)
+
+    def _admit(self, i: int, magnitude: Tensor, relative: float) -> None:
+        lost = tiny(self.program.dtype) * self.program.network.nodes[i].size
+        self.magnitude[i] = magnitude
+        self.charge[i] = (relative * magnitude + lost) * SAFETY
+
+    def _affine(self, i: int) -> None:
+        program, node = self.program, self.program.network.nodes[i]
+        kernel = program.kernels[i]
+        if kernel is None:
+            raise ValueError(f"node {i} is not affine")
+        reach = kernel.magnitude(*(self.magnitude[j] for j in node.inputs))
+        weight_error = self._gamma(kernel.fan) + kernel.relative
+        charge = weight_error * reach + kernel.bias_error
+        total = reach * (1 + weight_error)
+        if kernel.bias is not None:
+            charge = charge + self._gamma(node.size) * kernel.bias.abs()
+            total = total + kernel.bias.abs() + kernel.bias_error
+        total = total * (1 + 8 * unit(program.dtype)) + tiny(program.dtype) * kernel.fan
+        if i in self.bounds:
+            lower, upper = self.bounds[i]
+            total = torch.minimum(total, torch.maximum(lower.abs(), upper.abs()))
+        self.magnitude[i] = total
+        moves = isinstance(kernel, ReshapeKernel | ConcatKernel | AddKernel) or (
+            isinstance(kernel, SelectKernel) and kernel.fan == 1
+        )
+        alone = all(len(program.network.consumers[j]) == 1 for j in node.inputs)
+        lost = tiny(program.dtype) * (node.size + kernel.fan)
+        self.charge[i] = None if moves and alone else (charge + lost) * SAFETY
+
+    def _nonlinear(self, i: int) -> None:
+        program, node = self.program, self.program.network.nodes[i]
+        gamma_node = self._gamma(node.size)
+        if isinstance(node.op, ops.Product):
+            (lx, ux), (ly, uy) = (self.interval(j) for j in node.inputs)
+            self.products[i] = parts = product_lines(lx, ux, ly, uy)
+            reach = torch.maximum(lx.abs(), ux.abs()) * torch.maximum(ly.abs(), uy.abs())
+            slopes = [parts[k].abs() for k in (0, 1, 3, 4)]
+            offsets = torch.maximum(parts[2].abs(), parts[5].abs())
+            paid = offsets * gamma_node
+            for slope, j in zip(slopes, (*node.inputs, *node.inputs), strict=True):
+                paid = paid + slope * self.pay(j)
+            self.magnitude[i] = reach * SAFETY
+            self.charge[i] = (paid + tiny(program.dtype) * node.size) * SAFETY
+            return
+        op = node.op
+        if not isinstance(op, ops.Elementwise):
+            raise ValueError(f"node {i} is not elementwise")
+        j = node.inputs[0]
+        lower, upper = self.interval(j)
+        lines = relax(op, lower, upper, self.rule)
+        self.lines[i] = lines
+        low, high = image(op, lower, upper)
+        self.magnitude[i] = torch.maximum(low.abs(), high.abs())
+        slope = torch.maximum(lines.lower_slope.abs(), lines.upper_slope.abs())
+        if i in program.slopes:
+            negative, positive = program.slopes[i]
+            unstable = (lower < 0) & (upper > 0)
+            steepest = torch.maximum(negative.abs(), positive.abs())
+            slope = torch.where(unstable, torch.maximum(slope, steepest), slope)
+        offset = torch.maximum(lines.lower_offset.abs(), lines.upper_offset.abs())
+        charge = slope * self.pay(j) + gamma_node * offset
+        self.charge[i] = (charge + tiny(program.dtype) * node.size) * SAFETY
+
+    def pay(self, j: int) -> Tensor:
+        """The charge of pre-activation j as its nonlinear reader pays it, with its own rounding."""
+        charge = self.charge[j]
+        own = self._gamma(1) * self.magnitude[j]
+        return own if charge is None else charge + own
+
+    def interval(self, node: int) -> Interval:
+        """Bounds of a node: given ones, or else by interval arithmetic from its inputs'.
+
+        Trust: rounded outwards; holds in real arithmetic if the given bounds do.
+        """
+        if node == 0:
+            return self.lower, self.upper
+        if node not in self.bounds and node not in self._intervals:
+            self._intervals[node] = self._interval(node)
+        return self.bounds[node] if node in self.bounds else self._intervals[node]
+
+    def _interval(self, i: int) -> Interval:
+        item, kernel = self.program.network.nodes[i], self.program.kernels[i]
+        inputs = [self.interval(j) for j in item.inputs]
+        if kernel is None:
+            if isinstance(item.op, ops.Product):
+                return product_image(*inputs[0], *inputs[1])
+            if not isinstance(item.op, ops.Elementwise):
+                raise ValueError(f"node {i} is not elementwise")
+            return image(item.op, *inputs[0])
+        middle = [lower / 2 + upper / 2 for lower, upper in inputs]
+        radius = [
+            up(torch.maximum(upper - m, m - lower))
+            for (lower, upper), m in zip(inputs, middle, strict=True)
+        ]
+        spread = kernel.magnitude(*radius) * (1 + 2 * self._gamma(kernel.fan) + kernel.relative)
+        charge = self.charge[i]
+        centre = kernel.forward(*middle)
+        if kernel.bias is not None:
+            centre = centre + kernel.bias
+        if charge is not None:
+            spread = spread + charge
+        spread = up(spread)
+        return down(centre - spread), up(centre + spread)

@@ -1,0 +1,260 @@
+"""The command line: parse, call, exit code."""
+
+import contextlib
+import os
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+import hullmark
+from hullmark import results
+from hullmark.console import Display, display_for, say
+from hullmark.errors import BadInput
+from hullmark.guard import Guard, exit_soon
+from hullmark.verdict import Options, Reason, Recorder, Verdict
+
+if TYPE_CHECKING:
+    from hullmark.network.summary import NetworkInfo
+    from hullmark.verify import BoundReport
+
+EXIT_INTERRUPTED = results.EXIT_UNKNOWN["interrupted"]
+EXIT_MEMORY = results.EXIT_UNKNOWN["memory"]
+
+app = typer.Typer(
+    name="hullmark",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="A sound verifier for neural networks: proves a property, or shows a counterexample.",
+)
+
+Net = Annotated[Path, typer.Argument(metavar="NET", help="An ONNX file, possibly gzipped.")]
+Spec = Annotated[Path, typer.Argument(metavar="SPEC", help="A VNN-LIB file, 1.0 or 2.0.")]
+Device = Annotated[str, typer.Option(help="Where to compute: cpu, or cuda with a GPU.")]
+
+
+def main() -> None:
+    """Run the command line on the arguments of this process, and end with its exit code."""
+    # The clock of `--timeout` starts with the process; the processor time spent until here is
+    # the part of it that went into starting Python.
+    code = run(sys.argv[1:], time.perf_counter() - time.process_time())
+    for stream in (sys.stdout, sys.stderr):
+        # A stream is None if the process was started with it closed.
+        with contextlib.suppress(OSError, AttributeError):
+            stream.flush()
+    # Taking torch and a large search tree apart in good order lasts up to a second, which would
+    # count against the timeout; everything that matters has been written.
+    os._exit(code)
+
+
+def run(arguments: list[str], started: float) -> int:
+    """Run the command line and return its exit code.
+
+    Arguments:
+        arguments: without the name of the program.
+        started: the reading of `time.perf_counter()` that `--timeout` counts from.
+    """
+    try:
+        app(args=arguments, prog_name="hullmark", obj=started)
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else results.EXIT_USAGE
+    return 0
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        say(sys.stdout, f"hullmark {hullmark.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def verify(  # noqa: PLR0913 (the parser takes one parameter for each option)
+    context: typer.Context,
+    net: Net,
+    spec: Spec,
+    timeout: Annotated[
+        float | None,
+        typer.Option(metavar="S", help="Seconds allowed, counted from the start of the process."),
+    ] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the full verdict as JSON.")
+    ] = None,
+    result_file: Annotated[
+        Path | None,
+        typer.Option("--result", metavar="FILE", help="Write the verdict as VNN-COMP reads it."),
+    ] = None,
+    device: Device = "cpu",
+    seed: Annotated[int, typer.Option(metavar="N", help="Of everything random.")] = 0,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
+) -> None:
+    """Decide whether SPEC's unsafe set can be reached: proved, refuted or unknown.
+
+    Exit codes: 0 proved, 10 refuted, 11 refuted up to input rounding, 20 unknown, 21 timeout,
+    22 interrupted, 23 out of memory, 64 bad input, 65 unsupported, 66 empty input set,
+    67 the imported network disagrees with the original, 70 internal error, 2 usage.
+    """
+    with _Failures() as failures:
+        options = Options(timeout, device, seed=seed, started=context.obj)
+        for path in (json_file, result_file):
+            if path is not None:
+                results.check_writable(path)
+        report = _Report(net, spec, options, json_file, result_file)
+        failures.report = report
+        raise typer.Exit(_verify(report, quiet))
+
+
+@app.command()
+def bound(
+    net: Net,
+    spec: Spec,
+    method: Annotated[
+        str,
+        typer.Option(help="ibp, deepz, deeppoly0, deeppoly1, deeppoly, crown, alpha or best."),
+    ] = "alpha",
+    device: Device = "cpu",
+) -> None:
+    """Bound every output and the worst margin of SPEC by one method, without search."""
+    with _Failures():
+        from hullmark.verify import bound as bound_network
+
+        _tell_bounds(bound_network(net, spec, method=method, device=device))
+
+
+@app.command()
+def info(net: Net) -> None:
+    """Say what NET is made of: operations, neurons, parameters, shapes, opset."""
+    with _Failures():
+        from hullmark.verify import info as describe
+
+        _tell_info(describe(net))
+
+
+class _Report:
+    """Where the end of one run goes: the streams and the files asked for."""
+
+    def __init__(
+        self,
+        net: Path,
+        spec: Path,
+        options: Options,
+        json_file: Path | None,
+        result_file: Path | None,
+    ) -> None:
+        self.net, self.spec, self.options = net, spec, options
+        self._json_file, self._result_file = json_file, result_file
+
+    def write(self, record: results.Record, competition: str) -> None:
+        """Write the files that were asked for."""
+        if self._result_file is not None:
+            results.write_atomically(self._result_file, competition)
+        if self._json_file is not None:
+            asked = results.run_record(str(self.net), str(self.spec), self.options)
+            results.write_atomically(self._json_file, results.json_text(asked | record))
+
+    def verdict(self, verdict: Verdict) -> None:
+        """Write the files for `verdict`."""
+        self.write(results.verdict_record(verdict), results.competition_text(verdict))
+
+
+class _Failures(contextlib.AbstractContextManager["_Failures"]):
+    """Turns whatever escapes a command into one line on stderr and an exit code."""
+
+    def __init__(self) -> None:
+        self.report: _Report | None = None
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is None or isinstance(error, typer.Exit | SystemExit):
+            return
+        if os.environ.get("HULLMARK_DEBUG") == "1":
+            import traceback
+
+            traceback.print_exception(error)
+        message, code = _failure(error)
+        say(sys.stderr, message)
+        if self.report is not None:
+            with contextlib.suppress(BadInput):
+                self.report.write(results.error_record(error, code), "error\n")
+        raise typer.Exit(code) from None
+
+
+def _failure(error: BaseException) -> tuple[str, int]:
+    if isinstance(error, KeyboardInterrupt):
+        return "hullmark: interrupted", EXIT_INTERRUPTED
+    if isinstance(error, MemoryError):
+        return "hullmark: out of memory", EXIT_MEMORY
+    return results.error_message(error)
+
+
+def _verify(report: _Report, quiet: bool) -> int:
+    deadline = report.options.deadline()
+    display = display_for(sys.stderr, quiet)
+    recorder = Recorder(display)
+
+    def last_words(reason: Reason) -> int:
+        detail = "the search did not end by itself"
+        verdict = recorder.unknown(reason, deadline.elapsed(), detail)
+        report.verdict(verdict)
+        code = results.exit_code(verdict)
+        exit_soon(code)
+        _tell_verdict(verdict, display)
+        return code
+
+    with Guard(deadline, last_words) as guard:
+        try:
+            from hullmark.verify import verify_with
+
+            verdict = verify_with(report.net, report.spec, report.options, recorder)
+        except KeyboardInterrupt:
+            verdict = recorder.unknown("interrupted", deadline.elapsed(), "")
+        finally:
+            guard.release()
+            display.close()
+        report.verdict(verdict)
+    _tell_verdict(verdict, display)
+    return results.exit_code(verdict)
+
+
+def _tell_verdict(verdict: Verdict, display: Display) -> None:
+    display.close()
+    say(sys.stdout, results.headline(verdict))
+
+
+def _tell_bounds(report: "BoundReport") -> None:
+    for j, (low, high) in enumerate(zip(report.lower, report.upper, strict=True)):
+        say(sys.stdout, f"Y_{j}   [{low:.6g}, {high:.6g}]")
+    margin = results.floor_text(report.margin)
+    say(sys.stdout, f"{report.method} in {report.seconds:.2f} s   worst margin ≥ {margin}")
+
+
+def _tell_info(facts: "NetworkInfo") -> None:
+    rows = {
+        "network": facts.source,
+        "opset": facts.opset,
+        "input": f"{facts.input_shape} {facts.dtype}",
+        "output": f"{facts.output_shape}",
+        "operations": ", ".join(f"{count} {name}" for name, count in facts.operations.items()),
+        "neurons": f"{facts.neurons:,}",
+        "parameters": f"{facts.parameters:,}",
+    }
+    for name, value in rows.items():
+        if value is not None:
+            say(sys.stdout, f"{name:<12}{value}")

@@ -1,0 +1,243 @@
+"""How a verdict is told: a line, an exit code, a competition result, a JSON record."""
+
+import json
+import math
+import os
+import platform
+import sys
+import tempfile
+from decimal import ROUND_FLOOR, Context, Decimal
+from importlib import metadata
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from hullmark.errors import BadInput, HullmarkError
+from hullmark.verdict import Options, Proved, Reason, Refuted, Unknown, Verdict, Witness
+
+Record: TypeAlias = dict[str, Any]
+
+EXIT_PROVED = 0
+EXIT_USAGE = 2
+EXIT_REFUTED = 10
+EXIT_ROUNDED = 11
+EXIT_INTERNAL = 70
+EXIT_UNKNOWN: dict[Reason, int] = {
+    "incomplete": 20,
+    "timeout": 21,
+    "interrupted": 22,
+    "memory": 23,
+}
+
+JSON_FORMAT = 1
+LIBRARIES = ("numpy", "torch", "onnx", "onnxruntime")
+
+
+def exit_code(verdict: Verdict) -> int:
+    """The code that the command line ends with."""
+    match verdict:
+        case Proved():
+            return EXIT_PROVED
+        case Refuted():
+            return EXIT_ROUNDED if verdict.up_to_rounding else EXIT_REFUTED
+        case Unknown():
+            return EXIT_UNKNOWN[verdict.reason]
+
+
+def floor_text(value: float, digits: int = 3) -> str:
+    """`value` to a few digits, rounded down so that a proven lower bound stays one."""
+    if not math.isfinite(value):
+        return {math.inf: "∞", -math.inf: "-∞"}.get(value, "?")
+    rounded = Context(prec=digits, rounding=ROUND_FLOOR).create_decimal(Decimal(value))
+    plain = not rounded or -5 <= rounded.adjusted() < 7
+    return f"{rounded.normalize():{'f' if plain else 'e'}}"
+
+
+def headline(verdict: Verdict) -> str:
+    """The verdict in one line for a person, e.g. `proved in 3.2 s   worst margin ≥ 0.0127`."""
+    parts: list[str] = []
+    match verdict:
+        case Proved():
+            parts.append(f"proved in {verdict.seconds:.1f} s")
+            if verdict.margin > 0:
+                parts.append(f"worst margin ≥ {floor_text(verdict.margin)}")
+            else:
+                parts.append("worst margin > 0")
+            parts.append(_count(verdict.stats.leaves, "leaf", "leaves"))
+        case Refuted():
+            witness = verdict.witness
+            parts.append(f"refuted in {verdict.seconds:.1f} s")
+            parts.append(f"case {witness.case}, margin {witness.margin:.3g}")
+            if verdict.up_to_rounding:
+                parts.append(f"up to input rounding (at most {witness.rounding:.3g} outside)")
+            parts.append(f"by {verdict.stats.method}")
+        case Unknown():
+            parts.append(f"unknown ({verdict.reason}) after {verdict.seconds:.1f} s")
+            if verdict.lower > -math.inf:
+                parts.append(f"worst margin ≥ {floor_text(verdict.lower)}")
+            if verdict.open_domains:
+                parts.append(_count(verdict.open_domains, "open domain", "open domains"))
+            if verdict.detail:
+                parts.append(verdict.detail)
+    return "   ".join(parts)
+
+
+def competition_text(verdict: Verdict) -> str:
+    """The verdict as VNN-COMP reads it: `unsat`, `sat` and the witness, `timeout` or `unknown`.
+
+    Trust: the numbers are those of the witness exactly; read as binary64 they are the same.
+    """
+    match verdict:
+        case Proved():
+            return "unsat\n"
+        case Refuted(witness=w):
+            pairs = [f"(X_{i} {float(v)!r})" for i, v in enumerate(w.input)]
+            pairs += [f"(Y_{j} {float(v)!r})" for j, v in enumerate(w.output)]
+            return "sat\n(" + "\n".join(pairs) + ")\n"
+        case Unknown(reason="timeout"):
+            return "timeout\n"
+        case Unknown():
+            return "unknown\n"
+
+
+def verdict_record(verdict: Verdict) -> Record:
+    """The verdict as plain values; infinities become null, which JSON has no other word for."""
+    stats = verdict.stats
+    record: Record = {
+        "verdict": type(verdict).__name__.lower(),
+        "exit_code": exit_code(verdict),
+        "seconds": verdict.seconds,
+        "stats": {
+            "method": stats.method,
+            "domains": stats.domains,
+            "leaves": stats.leaves,
+            "attack_points": stats.attack_points,
+        },
+    }
+    match verdict:
+        case Proved():
+            record["margin"] = _finite(verdict.margin)
+        case Refuted():
+            record["up_to_rounding"] = verdict.up_to_rounding
+            record["witness"] = _witness_record(verdict.witness)
+        case Unknown():
+            record["reason"] = verdict.reason
+            record["lower"] = _finite(verdict.lower)
+            record["open_domains"] = verdict.open_domains
+            record["detail"] = verdict.detail
+    return record
+
+
+def error_record(error: BaseException, code: int) -> Record:
+    """What is kept of a run that ended in an error."""
+    return {
+        "verdict": "error",
+        "exit_code": code,
+        "error": {"type": type(error).__name__, "message": str(error)},
+    }
+
+
+def run_record(network: str, prop: str, options: Options) -> Record:
+    """What was asked, and with which versions."""
+    return {
+        "format": JSON_FORMAT,
+        "network": network,
+        "property": prop,
+        "options": {
+            "timeout": options.timeout,
+            "device": options.device,
+            "dtype": options.dtype,
+            "seed": options.seed,
+            "memory": options.memory,
+        },
+        "versions": {
+            "hullmark": _version("hullmark"),
+            "python": platform.python_version(),
+            **{name: _version(name) for name in LIBRARIES},
+        },
+        "platform": f"{sys.platform} {platform.machine()}",
+    }
+
+
+def json_text(record: Record) -> str:
+    """A record as JSON; floats are written so that they read back exactly."""
+    return json.dumps(record, indent=2, allow_nan=False) + "\n"
+
+
+def error_message(error: BaseException) -> tuple[str, int]:
+    """One line for stderr, and the exit code."""
+    if isinstance(error, HullmarkError):
+        return f"hullmark: error: {_one_line(error)}", error.exit_code
+    text = f"{type(error).__name__}: {_one_line(error)}"
+    return f"hullmark: internal error: {text} (please report this)", EXIT_INTERNAL
+
+
+def check_writable(path: Path) -> None:
+    """Make sure, before anything long starts, that a result can be written at `path`.
+
+    Raises:
+        BadInput: if it cannot; names the path and the reason.
+    """
+    if path.is_dir():
+        raise BadInput(f"{path}: cannot write a result: it is a folder")
+    try:
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        os.close(descriptor)
+        Path(name).unlink()
+    except OSError as error:
+        raise BadInput(f"{path}: cannot write a result: {error.strerror}") from None
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Put `text` at `path` in one step: a reader sees the old file or the whole new one.
+
+    Raises:
+        BadInput: if it cannot be written; names the path and the reason.
+    """
+    try:
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with open(descriptor, "w", encoding="utf-8", newline="\n") as file:
+                file.write(text)
+            Path(name).chmod(0o666 & ~_umask())
+            Path(name).replace(path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise BadInput(f"{path}: cannot write a result: {error.strerror}") from None
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _witness_record(witness: Witness) -> Record:
+    return {
+        "input": [float(v) for v in witness.input],
+        "output": [float(v) for v in witness.output],
+        "dtype": str(witness.input.dtype),
+        "case": witness.case,
+        "margin": _finite(witness.margin),
+        "rounding": witness.rounding,
+    }
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number:,} {one if number == 1 else many}"
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or "no message"
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,304 @@
+"""Branch and bound that splits neurons at 0, for inputs of many dimensions.
+
+Pre-activation bounds are those of the root. A subproblem is the set of its splits; its bound is
+a dual ascent over slopes, split multipliers and row mix [beta-CROWN], warm from its parent. The
+neuron to split is the best of a few candidates after a look-ahead of one pass for each child
+[FSB].
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from hullmark.bounds.alpha import Ascended, Ascent, ascend
+from hullmark.bounds.linear import Dual, Pass, backward, primal
+from hullmark.bounds.objective import Objective
+from hullmark.bounds.program import Program
+from hullmark.bounds.relaxation import Relaxation
+from hullmark.search.effort import Effort
+from hullmark.search.frontier import Columns, Frontier
+from hullmark.search.judge import Judge
+from hullmark.search.leaf import settle
+
+# Numbers that the subproblems of a batch may hold, over all nodes.
+NUMBERS = 400_000
+CANDIDATES = 6
+CHILD = Ascent(steps=12, slope_rate=0.1, split_rate=0.1, decay=0.95)
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """Which neurons may be split: flat indices per rectifier, laid side by side in a table.
+
+    `spans[i]` are the columns of rectifier i, `index[i]` the neurons they stand for, and
+    `pre[i]` the pre-activation it reads.
+    """
+
+    spans: dict[int, slice]
+    index: dict[int, Tensor]
+    pre: dict[int, int]
+    width: int
+
+    @staticmethod
+    def of(relaxation: Relaxation) -> "Layout":
+        """The unstable rectifiers of a root relaxation of batch 1."""
+        spans: dict[int, slice] = {}
+        index: dict[int, Tensor] = {}
+        pre: dict[int, int] = {}
+        width = 0
+        for i in relaxation.program.slopes:
+            j = relaxation.program.network.nodes[i].inputs[0]
+            lower, upper = relaxation.interval(j)
+            unstable = ((lower < 0) & (upper > 0)).flatten().nonzero().squeeze(1)
+            spans[i] = slice(width, width + len(unstable))
+            index[i], pre[i] = unstable, j
+            width += len(unstable)
+        return Layout(spans, index, pre, width)
+
+    def spread(self, i: int, table: Tensor, like: Tensor) -> Tensor:
+        """Columns of rectifier i scattered into a copy of `like` `(B, *shape)`."""
+        flat = like.flatten(1).clone()
+        flat[:, self.index[i]] = table[:, self.spans[i]].to(flat.dtype)
+        return flat.reshape(like.shape)
+
+    def gather(self, full: dict[int, Tensor], rows: int) -> Tensor:
+        """The table `(rows, width)` of values `(rows, [1,] *shape)` per rectifier."""
+        parts = [full[i].reshape(rows, -1)[:, self.index[i]] for i in self.spans]
+        return torch.cat(parts, dim=1)
+
+
+class NeuronTree:
+    """The search tree over the signs of rectifier inputs.
+
+    Arguments:
+        root: relaxation of one box, batch 1, with all bounds.
+        objective: rows per case, batch 1.
+        judge: what closes a subproblem.
+        effort: the search's counters and deadline.
+    """
+
+    def __init__(
+        self, root: Relaxation, objective: Objective, judge: Judge, effort: Effort
+    ) -> None:
+        self._root = root
+        self._program: Program = root.program
+        self._objective = objective
+        self._judge = judge
+        self._effort = effort
+        self._frontier = Frontier()
+        self._layout = Layout.of(root)
+        self._stuck = torch.inf
+        self.margin = torch.inf
+        total = sum(n.size for n in self._program.network.nodes)
+        self._batch = max(1, min(96, NUMBERS // total))
+
+    def run(self, cases: Tensor, found: Ascended) -> bool:
+        """Search from the root for each of `cases`; True if all were closed.
+
+        `found` is the root's ascent, one query per case of the objective.
+        """
+        layout, count = self._layout, len(cases)
+        slopes = {i: s[0, cases] for i, s in found.slopes.items()}
+        mix = self._objective.uniform()[0] if found.mix is None else found.mix[0]
+        self._frontier.push(
+            {
+                "score": found.lower[0, cases],
+                "case": cases,
+                "sign": torch.zeros(count, layout.width, dtype=torch.int8),
+                "slope": layout.gather(slopes, count).float(),
+                "beta": torch.zeros(count, layout.width),
+                "mix": mix[cases],
+            }
+        )
+        while len(self._frontier):
+            if self._judge.finished or self._effort.deadline.expired():
+                return False
+            if self._frontier.bytes > self._effort.limit:
+                raise MemoryError("the open subproblems outgrew the memory limit")
+            self._effort.lower = min(self._frontier.lowest(), self._stuck)
+            rows = self._frontier.pop(self._batch)
+            try:
+                self._expand({n: c.to(self._program.device) for n, c in rows.items()})
+            except BaseException:
+                self._frontier.push(rows)
+                raise
+            self._effort.open = len(self._frontier)
+            self._effort.report("relu splitting")
+        self._effort.lower = min(self.margin, self._stuck)
+        return self._stuck == torch.inf
+
+    def _expand(self, rows: Columns) -> None:
+        full = (rows["sign"] != 0).all(dim=1)
+        if bool(full.any()):
+            self._finish({n: c[full] for n, c in rows.items()})
+            rows = {n: c[~full] for n, c in rows.items()}
+        if len(rows["score"]) == 0:
+            return
+        columns = self._choose(rows)
+        children = {n: torch.cat([c, c]) for n, c in rows.items()}
+        count = len(columns)
+        chosen = torch.arange(2 * count, device=columns.device)
+        children["sign"][chosen, columns.repeat(2)] = torch.cat(
+            [torch.ones(count), -torch.ones(count)]
+        ).to(children["sign"])
+        self._bound(children)
+
+    def _bound(self, rows: Columns) -> None:
+        """Bound subproblems; close them or put them on the frontier."""
+        relaxation, splits = self._relax(rows["sign"])
+        objective = self._objective.take(rows["case"])
+        slopes, beta = self._spread(relaxation, rows)
+        mix = rows["mix"].unsqueeze(1).to(relaxation.lower)
+        found = ascend(relaxation, objective, CHILD, slopes, splits, (beta, mix))
+        count = len(rows["score"])
+        lower = torch.maximum(found.lower[:, 0], rows["score"].to(found.lower))
+        self._effort.domains += count
+        self._offer(objective, found.point[:, 0], rows["case"])
+        closed = lower > self._judge.threshold
+        self._effort.leaves += int(closed.sum())
+        if bool(closed.any()):
+            self.margin = min(self.margin, float(lower[closed].min()))
+        keep = ~closed
+        table = self._layout.gather({i: s[:, 0] for i, s in found.slopes.items()}, count)
+        by_rectifier = {i: found.beta[j][:, 0] for i, j in self._layout.pre.items()}
+        fresh = {
+            "score": lower,
+            "case": rows["case"],
+            "sign": rows["sign"],
+            "slope": table.float(),
+            "beta": self._layout.gather(by_rectifier, count).float(),
+            "mix": rows["mix"] if found.mix is None else found.mix[:, 0],
+        }
+        self._frontier.push({n: c[keep] for n, c in fresh.items()})
+
+    def _relax(self, sign: Tensor) -> tuple[Relaxation, dict[int, Tensor]]:
+        """The root's relaxation under the given splits, and the splits by pre-activation."""
+        root, count = self._root, len(sign)
+        relaxation = Relaxation(
+            self._program,
+            root.lower.expand(count, *root.lower.shape[1:]),
+            root.upper.expand(count, *root.upper.shape[1:]),
+        )
+        splits: dict[int, Tensor] = {}
+        for j in self._program.pre_activations:
+            if j:
+                lower, upper = root.bounds[j]
+                shape = (count, *lower.shape[1:])
+                relaxation.set_bounds(j, lower.expand(shape), upper.expand(shape))
+        for i, j in self._layout.pre.items():
+            lower, upper = relaxation.interval(j)
+            signs = self._layout.spread(i, sign, torch.zeros_like(lower))
+            splits[j] = signs if j not in splits else splits[j] + signs
+            if j:
+                relaxation.set_bounds(
+                    j,
+                    torch.where(signs > 0, lower.clamp(min=0), lower),
+                    torch.where(signs < 0, upper.clamp(max=0), upper),
+                )
+        relaxation.advance(len(self._program.kernels) - 1)
+        return relaxation, splits
+
+    def _spread(
+        self, relaxation: Relaxation, rows: Columns
+    ) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
+        """Slopes `(B, 1, *shape)` per rectifier, and multipliers per pre-activation."""
+        layout = self._layout
+        slopes: dict[int, Tensor] = {}
+        beta: dict[int, Tensor] = {}
+        for i, j in layout.pre.items():
+            fixed = relaxation.lines[i].lower_slope
+            slopes[i] = layout.spread(i, rows["slope"], fixed).unsqueeze(1)
+            beta[j] = layout.spread(i, rows["beta"], torch.zeros_like(fixed)).unsqueeze(1)
+        return slopes, beta
+
+    def _choose(self, rows: Columns) -> Tensor:
+        """For each subproblem the column to split next."""
+        relaxation, splits = self._relax(rows["sign"])
+        slopes, beta = self._spread(relaxation, rows)
+        for i, s in slopes.items():
+            j = self._layout.pre[i]
+            lower, upper = relaxation.interval(j)
+            settled = ((lower >= 0) | (upper <= 0)).unsqueeze(1)
+            slopes[i] = torch.where(settled, relaxation.lines[i].lower_slope.unsqueeze(1), s)
+        dual = Dual(slopes, {j: beta[j] * splits[j].unsqueeze(1) for j in beta})
+        objective = self._objective.take(rows["case"])
+        mix = rows["mix"].unsqueeze(1).to(relaxation.lower)
+        found = backward(relaxation, *objective.mixed(relaxation, mix), dual, record=True)
+        score = self._scores(relaxation, found, dual)
+        score = score.masked_fill(rows["sign"] != 0, -torch.inf)
+        count = min(CANDIDATES, score.shape[1])
+        candidates = torch.topk(score, count, dim=1).indices
+        if count == 1:
+            return candidates[:, 0]
+        return self._look_ahead(rows, candidates)
+
+    def _scores(self, relaxation: Relaxation, found: Pass, dual: Dual) -> Tensor:
+        """How much of the bound each neuron's relaxation costs: at the pass's own point, and at
+        worst (its intercept), averaged."""
+        values = primal(relaxation, found, dual)
+        count = relaxation.batch
+        loss: dict[int, Tensor] = {}
+        for i, j in self._layout.pre.items():
+            a = found.coefficients.get(i)
+            if a is None:
+                loss[i] = torch.zeros_like(relaxation.lines[i].lower_slope)
+                continue
+            a = a.expand(count, *a.shape[1:])[:, 0]
+            z, v = values[j][:, 0], values[i][:, 0]
+            true = self._program.step(i, [z])
+            intercept = -a.clamp(max=0) * relaxation.lines[i].upper_offset
+            loss[i] = 0.5 * (a * (true - v)).clamp(min=0) + 0.5 * intercept + 1e-12 * a.abs()
+        return self._layout.gather(loss, count)
+
+    def _look_ahead(self, rows: Columns, candidates: Tensor) -> Tensor:
+        """The candidate whose worse child has the best bound after one pass."""
+        count, width = candidates.shape
+        trial = {
+            n: rows[n].repeat_interleave(2 * width, dim=0)
+            for n in ("case", "sign", "slope", "beta", "mix")
+        }
+        column = candidates.repeat_interleave(2, dim=1).flatten()
+        sides = torch.tensor([1, -1], dtype=torch.int8, device=column.device)
+        place = torch.arange(len(column), device=column.device)
+        trial["sign"][place, column] = sides.repeat(count * width)
+        bounds: list[Tensor] = []
+        for part in torch.split(place, max(1, 4 * self._batch)):
+            bounds.append(self._quick({n: c[part] for n, c in trial.items()}))
+        lower = torch.cat(bounds).reshape(count, width, 2)
+        threshold = self._judge.threshold
+        capped = lower.clamp(max=max(threshold, 0.0) + 1e-6)
+        gain = capped.amin(dim=2) + 0.1 * capped.amax(dim=2)
+        return candidates.gather(1, gain.argmax(dim=1, keepdim=True)).squeeze(1)
+
+    def _quick(self, rows: Columns) -> Tensor:
+        relaxation, splits = self._relax(rows["sign"])
+        slopes, beta = self._spread(relaxation, rows)
+        for i, s in slopes.items():
+            lower, upper = relaxation.interval(self._layout.pre[i])
+            settled = ((lower >= 0) | (upper <= 0)).unsqueeze(1)
+            slopes[i] = torch.where(settled, relaxation.lines[i].lower_slope.unsqueeze(1), s)
+        dual = Dual(slopes, {j: beta[j] * splits[j].unsqueeze(1) for j in beta})
+        objective = self._objective.take(rows["case"])
+        mix = rows["mix"].unsqueeze(1).to(relaxation.lower)
+        return backward(relaxation, *objective.mixed(relaxation, mix), dual).lower[:, 0]
+
+    def _offer(self, objective: Objective, x: Tensor, case: Tensor) -> None:
+        y = self._program.evaluate(x)
+        margins = objective.margins(x.unsqueeze(1), y.unsqueeze(1)).amax(dim=-1).squeeze(1)
+        self._judge.offer(x, margins, case)
+
+    def _finish(self, rows: Columns) -> None:
+        """Subproblems whose every neuron has a sign: linear programs."""
+        relaxation, splits = self._relax(rows["sign"])
+        objective = self._objective.take(rows["case"])
+        lower, points = settle(relaxation, objective, splits)
+        lower = torch.maximum(lower, rows["score"].to(lower))
+        self._effort.domains += len(lower)
+        self._offer(objective, points, rows["case"])
+        closed = lower > self._judge.threshold
+        self._effort.leaves += int(closed.sum())
+        if bool(closed.any()):
+            self.margin = min(self.margin, float(lower[closed].min()))
+        if not bool(closed.all()):
+            self._stuck = min(self._stuck, float(lower[~closed].min()))

@@ -1,0 +1,236 @@
+"""Which method for which problem: attack, bounds, then the search that fits the input.
+
+The user chooses nothing here. Few live inputs: split the box. Many: bound the root well, then
+split neurons. Networks with pieces that no split makes affine are searched over the box.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from hullmark.bounds.alpha import Ascended, Ascent, ascend, propagate_optimised
+from hullmark.bounds.linear import propagate
+from hullmark.bounds.objective import Objective, objective_of
+from hullmark.bounds.program import Program
+from hullmark.bounds.relaxation import Relaxation
+from hullmark.bounds.rounding import faithful_arithmetic
+from hullmark.network.model import Model
+from hullmark.search.attack import Plan, Target, attack
+from hullmark.search.boxes import BoxTree
+from hullmark.search.effort import Effort
+from hullmark.search.judge import WitnessJudge
+from hullmark.search.neurons import NeuronTree
+from hullmark.search.witness import Replay
+from hullmark.spec.property import Property
+from hullmark.verdict import (
+    Monitor,
+    Options,
+    Proved,
+    Reason,
+    Refuted,
+    Stats,
+    Unknown,
+    Verdict,
+    Witness,
+)
+
+# Up to so many inputs that can vary, boxes are split; beyond, neurons.
+FEW_INPUTS = 10
+ROOT = Ascent(steps=12, decay=0.95)
+ROOT_OBJECTIVE = Ascent(steps=40, decay=0.97)
+QUICK = Plan(restarts=4, steps=12)
+THOROUGH = Plan(restarts=16, steps=40)
+
+
+@dataclass(frozen=True, eq=False)
+class Question:
+    """A model and a property, compiled."""
+
+    model: Model
+    prop: Property
+    program: Program
+    objective: Objective
+    replay: Replay
+    options: Options
+
+
+def decide(model: Model, prop: Property, options: Options, monitor: Monitor) -> Verdict:
+    """Prove or refute a property, or say what is known when time runs out.
+
+    Arguments:
+        model: the network (without a final softmax) and its original.
+        prop: the property, over the same inputs and outputs.
+        options: time, memory, device, precision, seed.
+        monitor: told about progress.
+
+    Trust: `Proved` rests on bounds rounded outwards only, `Refuted` on an exact replay only.
+    """
+    deadline = options.deadline()
+    effort = Effort(deadline, monitor, options.memory or 2 << 30)
+    if not prop.cases:
+        return Proved(math.inf, deadline.elapsed(), Stats("bounds"))
+    replay = Replay(model, prop)
+    reason: Reason = "timeout"
+    witness: Witness | None = None
+    detail = ""
+    try:
+        with faithful_arithmetic(), torch.no_grad():
+            program = Program.compile(model.network, options.device, getattr(torch, options.dtype))
+            question = Question(
+                model, prop, program, objective_of(program, prop.cases), replay, options
+            )
+            proved, witness = _search(question, effort)
+            if proved and witness is None:
+                return Proved(effort.lower, deadline.elapsed(), _stats(effort))
+            reason = "timeout" if deadline.expired() else "incomplete"
+    except KeyboardInterrupt:
+        reason = "interrupted"
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        reason, detail = "memory", str(error)
+    if witness is not None:
+        return Refuted(witness, deadline.elapsed(), _stats(effort))
+    return Unknown(reason, effort.lower, effort.open, deadline.elapsed(), _stats(effort), detail)
+
+
+def _stats(effort: Effort) -> Stats:
+    return Stats(effort.method, effort.domains, effort.leaves, effort.attack_points)
+
+
+def _search(question: Question, effort: Effort) -> tuple[bool, Witness | None]:
+    """Whether everything was proved, and the witness if there is one."""
+    effort.method = "attack"
+    witness = _attack(question, QUICK, effort)
+    if witness is not None and witness.rounding == 0:
+        return False, witness
+    judge = WitnessJudge(question.replay)
+    judge.witness = witness
+    cases = question.prop.cases
+    live = max(int((case.box.upper > case.box.lower).sum()) for case in cases)
+    if live <= FEW_INPUTS or not _piecewise_linear(question.program):
+        proved = _split_boxes(question, judge, effort)
+    else:
+        proved = _split_neurons(question, judge, effort)
+    return proved, judge.witness
+
+
+def _piecewise_linear(program: Program) -> bool:
+    return all(i in program.slopes for i in program.nonlinear)
+
+
+def _attack(question: Question, plan: Plan, effort: Effort) -> Witness | None:
+    program = Program.compile(question.model.network, question.options.device, torch.float32)
+    boxes = [case.box for case in question.prop.cases]
+    target = Target(
+        torch.stack([program.tensor(b.lower) for b in boxes]),
+        torch.stack([program.tensor(b.upper) for b in boxes]),
+        objective_of(program, question.prop.cases),
+        torch.arange(len(boxes)),
+    )
+    with torch.enable_grad():
+        return attack(program, target, question.replay, plan, effort, question.options.seed)
+
+
+def _split_boxes(question: Question, judge: WitnessJudge, effort: Effort) -> bool:
+    effort.method = "input splitting"
+    cases, program = question.prop.cases, question.program
+    tree = BoxTree(program, question.objective, judge, effort)
+    lower = torch.stack([_down(program, c.box.lower) for c in cases])
+    upper = torch.stack([-_down(program, -c.box.upper) for c in cases])
+    return tree.run(lower, upper, torch.arange(len(cases), device=program.device))
+
+
+def _down(program: Program, values: object) -> torch.Tensor:
+    """Values as tensors of the program's precision, rounded down."""
+    wide = torch.as_tensor(values, dtype=torch.float64).to(program.device)
+    near = wide.to(program.dtype)
+    below = torch.nextafter(near, torch.full_like(near, -torch.inf))
+    return torch.where(near.double() > wide, below, near)
+
+
+def _split_neurons(question: Question, judge: WitnessJudge, effort: Effort) -> bool:
+    """Box by box; what is known of all is the worst of what is known of each."""
+    program = question.program
+    closed_margin = math.inf
+    for box, members in question.prop.groups:
+        # Until a box has been looked at, nothing is known of the property as a whole.
+        effort.lower = -math.inf
+        if judge.finished or effort.deadline.expired():
+            return False
+        effort.method = "bounds"
+        root = Relaxation(
+            program,
+            _down(program, box.lower).unsqueeze(0),
+            -_down(program, -box.upper).unsqueeze(0),
+        )
+        cases = torch.tensor(members, device=program.device)
+        if not _prove_box(question, root, cases, judge, effort):
+            last = members is question.prop.groups[-1][1]
+            effort.lower = min(effort.lower, closed_margin) if last else -math.inf
+            return False
+        closed_margin = min(closed_margin, effort.lower)
+    effort.lower = closed_margin
+    return True
+
+
+def _prove_box(
+    question: Question,
+    root: Relaxation,
+    cases: torch.Tensor,
+    judge: WitnessJudge,
+    effort: Effort,
+) -> bool:
+    objective = _chosen(question.objective, cases)
+    propagate(root)
+    found = ascend(root, objective, Ascent(steps=0))
+    effort.lower = float(found.lower.min())
+    if effort.lower > 0:
+        effort.domains += len(cases)
+        effort.leaves += len(cases)
+        return True
+    effort.report("root bounds")
+    witness = _attack(question, THOROUGH, effort)
+    if witness is not None and (judge.witness is None or witness.rounding == 0):
+        judge.witness = witness
+        if judge.finished:
+            return False
+    better = Relaxation(question.program, root.lower, root.upper)
+    propagate_optimised(better, ROOT)
+    effort.report("root bounds")
+    root_found: Ascended = ascend(better, objective, ROOT_OBJECTIVE)
+    effort.lower = float(root_found.lower.min())
+    effort.domains += len(cases)
+    open_cases = (root_found.lower[0] <= 0).nonzero().squeeze(1)
+    effort.leaves += len(cases) - len(open_cases)
+    if len(open_cases) == 0:
+        return True
+    effort.method = "relu splitting"
+    tree = NeuronTree(better, objective, _Renamed(judge, cases), effort)
+    return tree.run(open_cases, root_found)
+
+
+class _Renamed:
+    """A judge for a part of the cases, which it knows by their place in the part."""
+
+    def __init__(self, judge: WitnessJudge, cases: torch.Tensor) -> None:
+        self._judge = judge
+        self._cases = cases
+        self.threshold = judge.threshold
+
+    @property
+    def finished(self) -> bool:
+        return self._judge.finished
+
+    def offer(self, x: torch.Tensor, margin: torch.Tensor, case: torch.Tensor) -> None:
+        """Pass the points on under the cases' own numbers."""
+        self._judge.offer(x, margin, self._cases[case])
+
+
+def _chosen(objective: Objective, cases: torch.Tensor) -> Objective:
+    return Objective(
+        objective.y[:, cases],
+        None if objective.x is None else objective.x[:, cases],
+        objective.bound[:, cases],
+        objective.used[:, cases],
+        objective.roundoff,
+    )
