@@ -12,11 +12,27 @@ from hullmark.network.model import check_parity
 from hullmark.network.onnx import load_onnx
 
 BOUND = re.compile(r"\(\s*(<=|>=)\s+X_(\d+)\s+([-+.eE\d]+)\s*\)")
-FAMILIES = (
-    "acasxu cifar10_resnet cifar_biasfield collins_rul_cnn cora dist_shift eran kpoly linearizenn "
-    "marabou_cifar10 mnist_fc nn4sys oval21 reach_prob_density rl_benchmarks sdp_cnn_a "
-    "sri_resnet_b test verivital"
-).split()
+FAMILIES = [
+    "acasxu",
+    "cifar10_resnet",
+    "cifar_biasfield",
+    "collins_rul_cnn",
+    "cora",
+    "dist_shift",
+    "eran",
+    "kpoly",
+    "linearizenn",
+    "marabou_cifar10",
+    "mnist_fc",
+    "nn4sys",
+    "oval21",
+    "reach_prob_density",
+    "rl_benchmarks",
+    "sdp_cnn_a",
+    "sri_resnet_b",
+    "test",
+    "verivital",
+]
 
 
 def boxes(folder: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -30,7 +46,9 @@ def boxes(folder: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
             continue
         path = folder / question
         zipped = path.with_name(path.name + ".gz")
-        text = gzip.decompress(zipped.read_bytes()).decode() if zipped.exists() else path.read_text()
+        text = (
+            gzip.decompress(zipped.read_bytes()).decode() if zipped.exists() else path.read_text()
+        )
         ends: dict[str, dict[int, float]] = {"<=": {}, ">=": {}}
         for sign, index, value in BOUND.findall(text):
             widest = max if sign == "<=" else min

@@ -54,7 +54,12 @@ def same(path: Path, low: float = -2.0, high: float = 2.0) -> Model:
 
 
 def one(
-    tmp_path: Path, op: str, shape: list[int | str], stored: Arrays, opset: int, **attributes: object
+    tmp_path: Path,
+    op: str,
+    shape: list[int | str],
+    stored: Arrays,
+    opset: int,
+    **attributes: object,
 ) -> Model:
     node = helper.make_node(op, ["x", *stored], ["y"], name="n", **attributes)
     return same(save(tmp_path, [node], shape, stored, opset))
@@ -103,6 +108,9 @@ POOLS = [
     ("MaxPool", {"kernel_shape": [2, 2], "strides": [2, 2], "ceil_mode": 1}, 11),
     ("MaxPool", {"kernel_shape": [2, 3], "strides": [3, 4], "ceil_mode": 1}, 11),
     ("MaxPool", {"kernel_shape": [2, 2], "dilations": [3, 2]}, 11),
+    ("MaxPool", {"kernel_shape": [2, 2], "strides": [4, 3], "ceil_mode": 1}, 11),
+    ("MaxPool", {"kernel_shape": [2, 2], "dilations": [2, 2], "pads": [1, 1, 1, 1]}, 11),
+    ("AveragePool", {"kernel_shape": [2, 2], "strides": [4, 3], "ceil_mode": 1}, 11),
     ("MaxPool", {"kernel_shape": [3, 3], "auto_pad": "SAME_UPPER", "strides": [2, 2]}, 7),
     ("MaxPool", {"kernel_shape": [1, 1], "strides": [2, 2]}, 7),
     ("AveragePool", {"kernel_shape": [2, 3], "strides": [2, 1]}, 7),

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 from test_onnx_operators import OPSETS, ints, one, same, save, weights
 
+from hullmark.network.model import check_parity
 from hullmark.network.onnx import load_onnx
 
 
@@ -17,7 +18,15 @@ def test_reshape(tmp_path: Path, target: tuple[int, ...], opset: int) -> None:
         helper.make_node("Reshape", ["x", "t"], ["r"]),
         helper.make_node("Relu", ["r"], ["y"]),
     ]
-    same(save(tmp_path, nodes, ["N", 2, 4, 3] if target[-1] != 2 else [1, 2, 6, 2], {"t": ints(*target)}, opset))
+    same(
+        save(
+            tmp_path,
+            nodes,
+            ["N", 2, 4, 3] if target[-1] != 2 else [1, 2, 6, 2],
+            {"t": ints(*target)},
+            opset,
+        )
+    )
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2, 3, -1])
@@ -173,7 +182,14 @@ def test_dropout_is_off(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("shape", "inner"),
-    [([5], (5,)), ([1], (1,)), (["N"], (1,)), ([3, 2], (3, 2)), ([1, 3, 2], (3, 2)), ([1, 1], (1,))],
+    [
+        ([5], (5,)),
+        ([1], (1,)),
+        (["N"], (1,)),
+        ([3, 2], (3, 2)),
+        ([1, 3, 2], (3, 2)),
+        ([1, 1], (1,)),
+    ],
 )
 def test_what_counts_as_the_batch(
     tmp_path: Path, shape: list[int | str], inner: tuple[int, ...]
@@ -205,3 +221,19 @@ def test_a_constant_network(tmp_path: Path) -> None:
     ]
     model = load_onnx(save(tmp_path, nodes, [1, 3], {}, 13))
     assert not model.network.evaluate(np.ones((2, 3))).any()
+
+
+def test_double_precision(tmp_path: Path) -> None:
+    weight = np.random.default_rng(2).normal(size=(3, 4))
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w"], ["m"]), helper.make_node("Relu", ["m"], ["y"])],
+        "graph",
+        [helper.make_tensor_value_info("x", TensorProto.DOUBLE, ["N", 3])],
+        [helper.make_tensor_value_info("y", TensorProto.DOUBLE, ["N", 4])],
+        [numpy_helper.from_array(weight, "w")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    (tmp_path / "double.onnx").write_bytes(model.SerializeToString())
+    loaded = load_onnx(tmp_path / "double.onnx")
+    assert loaded.dtype == np.float64
+    assert check_parity(loaded, -np.ones(3), np.ones(3)) < 1e-14

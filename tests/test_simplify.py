@@ -65,7 +65,9 @@ def check_single(network: Network, rng: np.random.Generator) -> Op:
     op = small.nodes[1].op
     assert isinstance(op, Dense | Conv | ConvTranspose | Scale)
     size = network.input_size
-    points = fractions(np.concatenate([np.zeros((1, size)), np.eye(size), rng.normal(size=(1, size))]))
+    points = fractions(
+        np.concatenate([np.zeros((1, size)), np.eye(size), rng.normal(size=(1, size))])
+    )
     true = points.reshape(-1, *network.input_shape)
     for node in network.nodes[1:]:
         true = truth(node.op, np.random.default_rng(rng.integers(2**32))).apply(true)
@@ -207,7 +209,11 @@ def test_cancelling_matrices_stay() -> None:
 def test_weights_of_single_precision_stay_exact() -> None:
     rng = np.random.default_rng(1)
     weight, bias = (rng.normal(size=s).astype(np.float32).astype(float) for s in ((3, 4), 3))
-    operations = (Dense(weight, np.zeros(3)), Scale(np.ones(()), bias), Scale(np.array(-0.5), bias * 0))
+    operations = (
+        Dense(weight, np.zeros(3)),
+        Scale(np.ones(()), bias),
+        Scale(np.array(-0.5), bias * 0),
+    )
     small = simplify(chain((4,), *operations))
     op = small.nodes[1].op
     assert isinstance(op, Dense) and len(small.nodes) == 2
@@ -224,7 +230,7 @@ def test_a_value_that_others_read_is_kept() -> None:
     small = simplify(network)
     x = make.array(5, 3)
     np.testing.assert_allclose(small.evaluate(x), network.evaluate(x), rtol=1e-12)
-    assert len(small.nodes) == 4
+    assert [type(n.op) for n in small.nodes[1:]] == [Dense, Scale, Add]
 
 
 def test_moves_are_composed_and_idle_ones_go() -> None:
@@ -306,7 +312,9 @@ def test_reciprocals(values: list[float]) -> None:
     inverse, relative = coefficients.reciprocal(np.array(values))
     for value, stored in zip(values, inverse, strict=True):
         true = 1 / Fraction(value)
-        assert abs(true - Fraction(float(stored))) <= Fraction(relative) * abs(Fraction(float(stored)))
+        assert abs(true - Fraction(float(stored))) <= Fraction(relative) * abs(
+            Fraction(float(stored))
+        )
 
 
 def test_reciprocals_of_powers_of_two_are_exact() -> None:

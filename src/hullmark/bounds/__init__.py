@@ -1,0 +1,1 @@
+"""Sound bounds by propagation, batched on torch."""

@@ -25,10 +25,17 @@ class Kernel(Protocol):
     `bias_error` say how far the stored coefficients may be from the true ones.
     """
 
-    fan: int
-    relative: float
-    bias: Tensor | None
-    bias_error: Tensor | float
+    @property
+    def fan(self) -> int: ...
+
+    @property
+    def relative(self) -> float: ...
+
+    @property
+    def bias(self) -> Tensor | None: ...
+
+    @property
+    def bias_error(self) -> Tensor | float: ...
 
     def forward(self, *x: Tensor) -> Tensor:
         """`W x`, without the bias."""
@@ -43,9 +50,9 @@ class Kernel(Protocol):
         ...
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class _Coefficients:
-    fan: int
+    fan: int = 1
     relative: float = 0.0
     bias: Tensor | None = None
     bias_error: Tensor | float = 0.0
@@ -53,7 +60,9 @@ class _Coefficients:
 
 @dataclass(frozen=True, eq=False)
 class DenseKernel(_Coefficients):
-    weight: Tensor = torch.empty(0)
+    """`weight @ x` along the last axis; weight `(m, n)`."""
+
+    weight: Tensor
 
     def forward(self, *x: Tensor) -> Tensor:
         return x[0] @ self.weight.T
@@ -69,14 +78,14 @@ class DenseKernel(_Coefficients):
 class ConvKernel(_Coefficients):
     """Convolution or, `transposed`, its adjoint; `inner` is the padded or full size."""
 
-    weight: Tensor = torch.empty(0)
-    stride: Shape = ()
-    dilation: Shape = ()
-    groups: int = 1
-    margins: tuple[int, ...] = ()
-    inner: Shape = ()
-    small: Shape = ()
-    transposed: bool = False
+    weight: Tensor
+    stride: Shape
+    dilation: Shape
+    groups: int
+    margins: tuple[int, ...]
+    inner: Shape
+    small: Shape
+    transposed: bool
 
     def _shrink(self, x: Tensor, weight: Tensor) -> Tensor:
         conv = (F.conv1d, F.conv2d, F.conv3d)[len(self.stride) - 1]
@@ -90,9 +99,7 @@ class ConvKernel(_Coefficients):
 
     def _grow(self, x: Tensor, weight: Tensor) -> Tensor:
         conv = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[len(self.stride) - 1]
-        full = conv(
-            x, weight, stride=self.stride, dilation=self.dilation, groups=self.groups
-        )
+        full = conv(x, weight, stride=self.stride, dilation=self.dilation, groups=self.groups)
         missing: list[int] = []
         for n, want in zip(reversed(full.shape[2:]), reversed(self.inner), strict=True):
             missing += [0, want - n]
@@ -110,7 +117,9 @@ class ConvKernel(_Coefficients):
 
 @dataclass(frozen=True, eq=False)
 class ScaleKernel(_Coefficients):
-    factor: Tensor = torch.empty(0)
+    """`factor * x`, element by element; factor has the shape of x."""
+
+    factor: Tensor
 
     def forward(self, *x: Tensor) -> Tensor:
         return x[0] * self.factor
@@ -124,10 +133,15 @@ class ScaleKernel(_Coefficients):
 
 @dataclass(frozen=True, eq=False)
 class SelectKernel(_Coefficients):
-    index: Tensor = torch.empty(0, dtype=torch.int64)
-    input_shape: Shape = ()
-    output_shape: Shape = ()
-    inverse: Tensor | None = None
+    """`y.flat[i] = x.flat[index[i]]`, or 0 where the index is the size of x.
+
+    `inverse` is the inverse permutation where the index is one.
+    """
+
+    index: Tensor
+    input_shape: Shape
+    output_shape: Shape
+    inverse: Tensor | None
 
     def forward(self, *x: Tensor) -> Tensor:
         flat = x[0].reshape(len(x[0]), -1)
@@ -149,8 +163,10 @@ class SelectKernel(_Coefficients):
 
 @dataclass(frozen=True, eq=False)
 class ReshapeKernel(_Coefficients):
-    input_shape: Shape = ()
-    output_shape: Shape = ()
+    """The same values in another shape."""
+
+    input_shape: Shape
+    output_shape: Shape
 
     def forward(self, *x: Tensor) -> Tensor:
         return x[0].reshape(-1, *self.output_shape)
@@ -164,8 +180,10 @@ class ReshapeKernel(_Coefficients):
 
 @dataclass(frozen=True, eq=False)
 class ConcatKernel(_Coefficients):
-    axis: int = 0
-    sizes: tuple[int, ...] = ()
+    """Inputs joined along `axis`, where they have `sizes`."""
+
+    axis: int
+    sizes: tuple[int, ...]
 
     def forward(self, *x: Tensor) -> Tensor:
         return torch.cat(x, dim=self.axis + 1)
@@ -174,12 +192,14 @@ class ConcatKernel(_Coefficients):
         return self.forward(*x)
 
     def transpose(self, a: Tensor) -> tuple[Tensor, ...]:
-        return tuple(torch.split(a, self.sizes, dim=self.axis + 1))
+        return tuple(torch.split(a, list(self.sizes), dim=self.axis + 1))
 
 
 @dataclass(frozen=True, eq=False)
 class AddKernel(_Coefficients):
-    signs: tuple[int, ...] = ()
+    """The sum of the inputs, each times its sign."""
+
+    signs: tuple[int, ...]
 
     def forward(self, *x: Tensor) -> Tensor:
         total = x[0] * self.signs[0]
@@ -199,8 +219,10 @@ class AddKernel(_Coefficients):
 
 @dataclass(frozen=True, eq=False)
 class SumKernel(_Coefficients):
-    axes: tuple[int, ...] = ()
-    input_shape: Shape = ()
+    """The sum over `axes`, which stay as size 1."""
+
+    axes: tuple[int, ...]
+    input_shape: Shape
 
     def forward(self, *x: Tensor) -> Tensor:
         return x[0].sum(dim=[a + 1 for a in self.axes], keepdim=True)
@@ -227,21 +249,21 @@ def compile_affine(
             chosen = torch.as_tensor(np.where(flat < 0, size, flat), device=device)
             bijective = len(flat) == size and bool(np.all(counts[:size] == 1))
             return SelectKernel(
-                max(1, int(counts[:size].max(initial=0))),
+                fan=max(1, int(counts[:size].max(initial=0))),
                 index=chosen,
                 input_shape=inputs[0],
                 output_shape=output,
                 inverse=torch.as_tensor(np.argsort(flat), device=device) if bijective else None,
             )
         case ops.Reshape():
-            return ReshapeKernel(1, input_shape=inputs[0], output_shape=output)
+            return ReshapeKernel(input_shape=inputs[0], output_shape=output)
         case ops.Concat(axis=axis):
-            return ConcatKernel(1, axis=axis, sizes=tuple(s[axis] for s in inputs))
+            return ConcatKernel(axis, tuple(s[axis] for s in inputs))
         case ops.Add(signs=signs):
-            return AddKernel(len(signs), signs=signs)
+            return AddKernel(signs, fan=len(signs))
         case ops.ReduceSum(axes=axes):
             terms = int(np.prod([inputs[0][a] for a in axes]))
-            return SumKernel(terms, axes=axes, input_shape=inputs[0])
+            return SumKernel(axes, inputs[0], fan=terms)
 
 
 def _compile_weighted(
@@ -261,19 +283,26 @@ def _compile_weighted(
     raw = op.shift if isinstance(op, ops.Scale) else op.bias
     spread = raw if isinstance(op, ops.Scale | ops.Dense) else raw.reshape(-1, *[1] * (len(y) - 1))
     bias = tensor(np.broadcast_to(np.asarray(spread, np.float64), y))
-    slack = op.roundoff.bias
-    if not isinstance(slack, float) and not isinstance(op, ops.Scale | ops.Dense):
+    slack = np.asarray(op.roundoff.bias, np.float64)
+    if slack.ndim and not isinstance(op, ops.Scale | ops.Dense):
         slack = slack.reshape(-1, *[1] * (len(y) - 1))
-    errors = np.broadcast_to(np.asarray(slack, np.float64), y)
+    errors = np.broadcast_to(slack, y)
     bias_error = tensor(errors) * 1.0001 + bias.abs() * rounding(raw)
     weights = op.factor if isinstance(op, ops.Scale) else op.weight
     relative = op.roundoff.relative * (1 + 2**-20) + rounding(weights)
-    shared = (relative, bias if bool(bias.any()) else None, bias_error)
+    kept = bias if bool(bias.any()) else None
     match op:
         case ops.Dense(weight=w):
-            return DenseKernel(max(w.shape), *shared, weight=tensor(w))
+            return DenseKernel(
+                tensor(w), fan=max(w.shape), relative=relative, bias=kept, bias_error=bias_error
+            )
         case ops.Scale(factor=f):
-            return ScaleKernel(1, *shared, factor=tensor(np.broadcast_to(f, x)))
+            return ScaleKernel(
+                tensor(np.broadcast_to(f, x)),
+                relative=relative,
+                bias=kept,
+                bias_error=bias_error,
+            )
         case _:
             transposed = isinstance(op, ops.ConvTranspose)
             big, small = (y, x) if transposed else (x, y)
@@ -281,8 +310,10 @@ def _compile_weighted(
             taps = int(np.prod(op.weight.shape[2:]))
             channels = max(op.weight.shape[0] // op.groups, op.weight.shape[1])
             return ConvKernel(
-                taps * channels,
-                *shared,
+                fan=taps * channels,
+                relative=relative,
+                bias=kept,
+                bias_error=bias_error,
                 weight=tensor(op.weight),
                 stride=op.stride,
                 dilation=op.dilation,

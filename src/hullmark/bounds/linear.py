@@ -181,9 +181,7 @@ def primal(relaxation: Relaxation, found: Pass, dual: Dual = FIXED) -> dict[int,
             slopes = dual.slopes.get(i)
             lower_slope = lines.lower_slope.unsqueeze(1) if slopes is None else slopes
             low = torch.addcmul(lines.lower_offset.unsqueeze(1), z, lower_slope)
-            high = torch.addcmul(
-                lines.upper_offset.unsqueeze(1), z, lines.upper_slope.unsqueeze(1)
-            )
+            high = torch.addcmul(lines.upper_offset.unsqueeze(1), z, lines.upper_slope.unsqueeze(1))
             values[i] = torch.where(found.coefficients[i] > 0, low, high)
         elif i in found.coefficients:
             x, y = (values[j] for j in node.inputs)

@@ -50,6 +50,16 @@ class Objective:
             self.roundoff,
         )
 
+    def select(self, queries: Tensor | slice) -> "Objective":
+        """Only some of the queries, for all domains alike."""
+        return Objective(
+            self.y[:, queries],
+            None if self.x is None else self.x[:, queries],
+            self.bound[:, queries],
+            self.used[:, queries],
+            self.roundoff,
+        )
+
     def mixed(self, relaxation: Relaxation, mix: Tensor) -> tuple[dict[int, Tensor], Tensor]:
         """Start and constant of a backward pass for the given mix `(B|1, Q, m)`, mix >= 0.
 
@@ -94,7 +104,7 @@ class Objective:
 def objective_of(program: Program, cases: tuple[Case, ...]) -> Objective:
     """One query per case of a property, batch 1."""
     found = [case.rows for case in cases]
-    count = max(len(r.bound) for r in found)
+    count = max(1, *(len(r.bound) for r in found))
     n, k = program.network.input_size, program.network.output_size
     mixed = any(r.x is not None for r in found)
     y = torch.zeros(1, len(found), count, k, dtype=torch.float64)

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from hullmark.bounds.kernels import Kernel, compile_affine
-from hullmark.errors import Unsupported
+from hullmark.bounds.rounding import down
+from hullmark.errors import BadInput, Unsupported
 from hullmark.network import ops
 from hullmark.network.graph import Network
 
@@ -30,16 +31,19 @@ class Program:
         """Compile a network.
 
         Raises:
+            BadInput: for a device that torch does not know or cannot compute on here.
             Unsupported: for a softmax, which must be dropped before (it is no bound's business).
         """
-        place = torch.device(device)
+        place = _usable(device, dtype)
         kernels: list[Kernel | None] = []
         for node in network.nodes:
             if isinstance(node.op, ops.Softmax):
                 raise Unsupported(f"node {node.name}: softmax can only be dropped, not bounded")
-            affine = not isinstance(node.op, (ops.Input, *NONLINEAR))
-            shapes = [network.nodes[j].shape for j in node.inputs]
-            kernels.append(compile_affine(node.op, shapes, place, dtype) if affine else None)  # pyright: ignore[reportArgumentType]
+            kernel: Kernel | None = None
+            if isinstance(node.op, ops.Affine):
+                shapes = [network.nodes[j].shape for j in node.inputs]
+                kernel = compile_affine(node.op, shapes, place, dtype)
+            kernels.append(kernel)
         return Program(network, tuple(kernels), place, dtype)
 
     @cached_property
@@ -70,6 +74,10 @@ class Program:
         """Values as a tensor of this program's device and precision, rounded to nearest."""
         return torch.as_tensor(values, dtype=torch.float64).to(self.device, self.dtype)
 
+    def enclosing(self, lower: object, upper: object) -> tuple[Tensor, Tensor]:
+        """Boxes as tensors of this program's device and precision, rounded outwards."""
+        return _rounded_down(self, lower), -_rounded_down(self, -torch.as_tensor(upper))
+
     def step(self, i: int, inputs: list[Tensor]) -> Tensor:
         """The value of node i from those of its inputs, tensors `(N, *shape)`; differentiable."""
         kernel = self.kernels[i]
@@ -92,7 +100,7 @@ class Program:
                 return inputs[0] * inputs[1]
 
     def evaluate(self, x: Tensor) -> Tensor:
-        """Outputs `(N, output_size)` at inputs `(N, input_size)`; differentiable, rounded anyhow."""
+        """Outputs `(N, output_size)` at `(N, input_size)`; differentiable, rounded to nearest."""
         nodes = self.network.nodes
         kept = {0: x.reshape(-1, *nodes[0].shape)}
         for i in range(1, len(nodes)):
@@ -101,3 +109,22 @@ class Program:
                 if self.network.consumers[j][-1] == i:
                     kept.pop(j, None)
         return kept[len(nodes) - 1].reshape(len(x), -1)
+
+
+def _usable(device: str, dtype: torch.dtype) -> torch.device:
+    try:
+        place = torch.device(device)
+        # Some devices only fail when a value is asked for, or lack a precision.
+        float(torch.zeros((), dtype=dtype, device=place))
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, AssertionError, TypeError) as error:
+        reason = str(error).strip().splitlines()[0].split(". ")[0]
+        raise BadInput(f"device {device!r} cannot be used: {reason}") from None
+    return place
+
+
+def _rounded_down(program: Program, values: object) -> Tensor:
+    wide = torch.as_tensor(values, dtype=torch.float64).to(program.device)
+    near = wide.to(program.dtype)
+    return torch.where(near.double() > wide, down(near), near)

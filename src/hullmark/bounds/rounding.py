@@ -8,7 +8,7 @@ values can take on the domain, so that one vector a node pays for all queries.
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Generator
 
 import torch
 from torch import Tensor
@@ -54,7 +54,7 @@ def up(x: Tensor) -> Tensor:
 
 
 @contextlib.contextmanager
-def faithful_arithmetic() -> Iterator[None]:
+def faithful_arithmetic() -> Generator[None, None, None]:
     """Within it the arithmetic is the one that `gamma` describes.
 
     TF32, reduced-precision reductions and the Winograd and FFT convolutions of cuDNN are off;

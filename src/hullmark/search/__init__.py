@@ -1,0 +1,1 @@
+"""The search for a proof or a counterexample: attack, then branch and bound."""

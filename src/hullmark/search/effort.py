@@ -1,5 +1,6 @@
 """What a search shares with whoever watches it: time, progress, and the bound so far."""
 
+import math
 import time
 from dataclasses import dataclass
 
@@ -17,18 +18,26 @@ class Effort:
         deadline: when to stop.
         monitor: who watches.
         limit: bytes that open subproblems may occupy.
+
+    `lower` is the proven bound of the part that is being searched, `elsewhere` that of the rest.
     """
 
     deadline: Deadline
     monitor: Monitor
     limit: int
     method: str = "bounds"
-    lower: float = -float("inf")
+    lower: float = -math.inf
+    elsewhere: float = math.inf
     domains: int = 0
     leaves: int = 0
     open: int = 0
     attack_points: int = 0
     _last: float = 0.0
+
+    @property
+    def bound(self) -> float:
+        """The proven lower bound of the worst margin."""
+        return min(self.lower, self.elsewhere)
 
     def report(self, phase: str) -> None:
         """Tell the monitor, unless it was told a moment ago."""
@@ -40,6 +49,6 @@ class Effort:
         rate = self.domains / max(seconds, 1e-9)
         self.monitor.update(
             Progress(
-                phase, self.lower, self.open, self.domains, rate, seconds, self.deadline.timeout
+                phase, self.bound, self.open, self.domains, rate, seconds, self.deadline.timeout
             )
         )

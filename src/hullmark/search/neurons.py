@@ -23,7 +23,8 @@ from hullmark.search.leaf import settle
 
 # Numbers that the subproblems of a batch may hold, over all nodes.
 NUMBERS = 400_000
-CANDIDATES = 6
+CANDIDATES = 1
+W1, W2 = 0.5, 0.5
 CHILD = Ascent(steps=12, slope_rate=0.1, split_rate=0.1, decay=0.95)
 
 
@@ -248,7 +249,7 @@ class NeuronTree:
             z, v = values[j][:, 0], values[i][:, 0]
             true = self._program.step(i, [z])
             intercept = -a.clamp(max=0) * relaxation.lines[i].upper_offset
-            loss[i] = 0.5 * (a * (true - v)).clamp(min=0) + 0.5 * intercept + 1e-12 * a.abs()
+            loss[i] = W1 * (a * (true - v)).clamp(min=0) + W2 * intercept + 1e-12 * a.abs()
         return self._layout.gather(loss, count)
 
     def _look_ahead(self, rows: Columns, candidates: Tensor) -> Tensor:

@@ -82,7 +82,7 @@ def decide(model: Model, prop: Property, options: Options, monitor: Monitor) -> 
             )
             proved, witness = _search(question, effort)
             if proved and witness is None:
-                return Proved(effort.lower, deadline.elapsed(), _stats(effort))
+                return Proved(effort.bound, deadline.elapsed(), _stats(effort))
             reason = "timeout" if deadline.expired() else "incomplete"
     except KeyboardInterrupt:
         reason = "interrupted"
@@ -90,7 +90,7 @@ def decide(model: Model, prop: Property, options: Options, monitor: Monitor) -> 
         reason, detail = "memory", str(error)
     if witness is not None:
         return Refuted(witness, deadline.elapsed(), _stats(effort))
-    return Unknown(reason, effort.lower, effort.open, deadline.elapsed(), _stats(effort), detail)
+    return Unknown(reason, effort.bound, effort.open, deadline.elapsed(), _stats(effort), detail)
 
 
 def _stats(effort: Effort) -> Stats:
@@ -106,6 +106,9 @@ def _search(question: Question, effort: Effort) -> tuple[bool, Witness | None]:
     judge = WitnessJudge(question.replay)
     judge.witness = witness
     cases = question.prop.cases
+    if any(not case.constraints for case in cases):
+        # Every input of such a case is a counterexample, and the attack found none that replays.
+        return False, witness
     live = max(int((case.box.upper > case.box.lower).sum()) for case in cases)
     if live <= FEW_INPUTS or not _piecewise_linear(question.program):
         proved = _split_boxes(question, judge, effort)
@@ -149,12 +152,13 @@ def _down(program: Program, values: object) -> torch.Tensor:
 
 
 def _split_neurons(question: Question, judge: WitnessJudge, effort: Effort) -> bool:
-    """Box by box; what is known of all is the worst of what is known of each."""
+    """Box by box; what is known of the property is the worst of what is known of each."""
     program = question.program
-    closed_margin = math.inf
-    for box, members in question.prop.groups:
-        # Until a box has been looked at, nothing is known of the property as a whole.
+    closed = math.inf
+    groups = question.prop.groups
+    for number, (box, members) in enumerate(groups):
         effort.lower = -math.inf
+        effort.elsewhere = closed if number + 1 == len(groups) else -math.inf
         if judge.finished or effort.deadline.expired():
             return False
         effort.method = "bounds"
@@ -165,11 +169,9 @@ def _split_neurons(question: Question, judge: WitnessJudge, effort: Effort) -> b
         )
         cases = torch.tensor(members, device=program.device)
         if not _prove_box(question, root, cases, judge, effort):
-            last = members is question.prop.groups[-1][1]
-            effort.lower = min(effort.lower, closed_margin) if last else -math.inf
             return False
-        closed_margin = min(closed_margin, effort.lower)
-    effort.lower = closed_margin
+        closed = min(closed, effort.lower)
+    effort.lower = effort.elsewhere = closed
     return True
 
 
@@ -206,7 +208,9 @@ def _prove_box(
         return True
     effort.method = "relu splitting"
     tree = NeuronTree(better, objective, _Renamed(judge, cases), effort)
-    return tree.run(open_cases, root_found)
+    proved = tree.run(open_cases, root_found)
+    effort.lower = min([effort.lower, *root_found.lower[0][root_found.lower[0] > 0].tolist()])
+    return proved
 
 
 class _Renamed:

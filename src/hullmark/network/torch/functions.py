@@ -129,7 +129,8 @@ def _dropout(
     return input
 
 
-def _softmax(c: Context, input: Value, dim: int) -> Value:
+def _softmax(c: Context, input: Value, dim: int, dtype: None = None, _stacklevel: int = 3) -> Value:
+    only(dtype is None, f"dtype={dtype}")
     return layers.softmax(c.low, input, dim, flatten=False)
 
 

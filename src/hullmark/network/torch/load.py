@@ -49,14 +49,17 @@ def load_torch(module: nn.Module, input_shape: Shape) -> Model:
     if not input_shape or min(input_shape) < 1:
         raise BadInput(f"{source}: an input of shape {tuple(input_shape)}")
     kind, device = _kind(module, source)
+    tracer = fx.Tracer()
+    # A module of torch itself is kept whole only inside another one.
+    root = nn.Sequential(module) if tracer.is_leaf_module(module, "") else module
     with _evaluating(module):
         try:
-            graph = fx.Tracer().trace(module)
+            graph = tracer.trace(root)
         except Exception as error:  # whatever the module's own code raises on a proxy
             line = " ".join(str(error).split())
             raise Unsupported(f"{source}: cannot be traced: {line}") from error
     low = Lowering((1, *input_shape), "input")
-    walk = _Walk(module, Context(low, TYPES[kind]), source)
+    walk = _Walk(root, Context(low, TYPES[kind]), source)
     with np.errstate(all="ignore"):
         network = simplify(low.build(walk.run(graph)))
     for node in network.nodes[:-1]:
@@ -83,6 +86,7 @@ class _Walk:
     def __init__(self, root: nn.Module, context: Context, source: str) -> None:
         self._root, self._context, self._source = root, context, source
         self._known: dict[fx.Node, Any] = {}
+        self._same: dict[fx.Node, list[fx.Node]] = {}
 
     def run(self, graph: fx.Graph) -> Value:
         inputs = [node for node in graph.nodes if node.op == "placeholder"]
@@ -126,11 +130,19 @@ class _Walk:
             name = node.target if isinstance(node.target, str) else _name(node.target)
             result = _handler(name)(self._context, *arguments, **named)
             in_place = _writes(name) or bool(named.get("inplace"))
-        first = node.args[0] if node.args else None
-        if in_place and isinstance(first, fx.Node):
-            # Later readers of the argument see what was written into it.
-            self._known[first] = result
+        self._alias(node, result, in_place)
         return result
+
+    def _alias(self, node: fx.Node, result: Any, in_place: bool) -> None:
+        """Let later readers of the tensor that `node` wrote into see what was written."""
+        first = node.args[0] if node.args else None
+        if not isinstance(first, fx.Node) or not (in_place or result is self._known[first]):
+            return
+        group = self._same.setdefault(first, [first])
+        group.append(node)
+        self._same[node] = group
+        for other in group:
+            self._known[other] = result
 
 
 def _handler(name: str) -> Callable[..., Any]:
