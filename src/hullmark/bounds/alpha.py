@@ -3,9 +3,12 @@
 α-CROWN [alpha-CROWN] and β-CROWN [beta-CROWN] with a gradient written out by hand: the bound is
 the value of the chosen rows at the pass's own primal point, so one forward pass of that point
 gives the derivative by every slope (coefficient times pre-activation) and by every multiplier.
+The ascent runs in float32 and pays for no rounding; its best multipliers then take one charged
+pass in the relaxation's own precision, which is the bound.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -18,26 +21,86 @@ from hullmark.bounds.relaxation import Relaxation
 from hullmark.network.ops import Rectifier
 
 
+def _never() -> bool:
+    return False
+
+
 @dataclass(frozen=True)
 class Ascent:
-    """How long and how fast to ascend; rates are Adam's, multiplied by `decay` each step."""
+    """How long and how fast to ascend; rates are Adam's, multiplied by `decay` each step.
+
+    `work` bounds the multiplications spent on the neurons of one pre-activation, at the price
+    of steps; `stop` ends an ascent early.
+    """
 
     steps: int = 20
     slope_rate: float = 0.1
     split_rate: float = 0.05
     mix_rate: float = 0.3
     decay: float = 0.97
+    work: float = 4e10
+    stop: Callable[[], bool] = _never
+
+
+@dataclass(frozen=True, eq=False)
+class Multipliers:
+    """Where an ascent starts, and where it ends.
+
+    `slopes[i]` `(B, Q, *shape)` per rectifier; `signs[j]` (1: `z >= 0`, -1: `z <= 0`, 0: none)
+    and `beta[j] >= 0`, both `(B, 1, *shape)`, per pre-activation; `mix` `(B, Q, m)`.
+    """
+
+    slopes: dict[int, Tensor]
+    signs: dict[int, Tensor] = field(default_factory=dict[int, Tensor])
+    beta: dict[int, Tensor] = field(default_factory=dict[int, Tensor])
+    mix: Tensor | None = None
+
+    def dual(self) -> Dual:
+        """The slopes and signed multipliers of a backward pass."""
+        return Dual(self.slopes, {j: b * self.signs[j] for j, b in self.beta.items()})
 
 
 @dataclass(frozen=True, eq=False)
 class Ascended:
-    """The best bounds `(B, Q)` and slopes, the last multipliers, mix and primal input."""
+    """What an ascent found.
+
+    `lower` `(B, Q)` and `best`: the bounds and the multipliers that gave them; `final`: the last
+    multipliers, from which a further ascent does better than from the best; `point` `(B, Q, n)`:
+    the last primal input.
+    """
 
     lower: Tensor
-    slopes: dict[int, Tensor]
-    beta: dict[int, Tensor]
-    mix: Tensor | None
+    best: Multipliers
+    final: Multipliers
     point: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Neurons:
+    """The values of chosen neurons of one node, times `sign`, as queries; `neurons` as in `seed`."""
+
+    node: int
+    neurons: Tensor
+    sign: int
+
+    @property
+    def queries(self) -> int:
+        """The number Q of queries a domain has."""
+        return self.neurons.shape[-1]
+
+    rows = 1
+
+    def uniform(self) -> Tensor:
+        """One row a query, of weight 1."""
+        return torch.ones(1, self.queries, 1, device=self.neurons.device)
+
+    def mixed(self, relaxation: Relaxation, mix: Tensor) -> tuple[dict[int, Tensor], Tensor]:
+        """Start and constant of a backward pass."""
+        return seed(relaxation, self.node, self.neurons, self.sign)
+
+    def cast(self, program: Program) -> "Neurons":
+        """Nothing here depends on precision."""
+        return self
 
 
 class Adam:
@@ -91,105 +154,127 @@ def initial_slopes(relaxation: Relaxation, queries: int, top: int) -> dict[int, 
 
 def ascend(
     relaxation: Relaxation,
-    objective: Objective,
+    aim: Objective | Neurons,
     ascent: Ascent,
-    slopes: dict[int, Tensor] | None = None,
-    splits: dict[int, Tensor] | None = None,
-    warm: tuple[dict[int, Tensor], Tensor | None] = ({}, None),
+    start: Multipliers | None = None,
 ) -> Ascended:
-    """Maximise the bound of every query of an objective over slopes, multipliers and mix.
+    """Maximise the bound of every query over slopes, split multipliers and row mix.
 
     Arguments:
-        relaxation: complete, with all pre-activation bounds.
-        objective: Q queries per domain.
+        relaxation: built up to the aim, with all pre-activation bounds.
+        aim: Q queries per domain.
         ascent: steps and rates.
-        slopes: starting slopes `(B, Q, *shape)`; taken over and changed in place.
-        splits: signs (1: `z >= 0`, -1: `z <= 0`, 0: none) per pre-activation, `(B, *shape)`.
-        warm: starting multipliers `(B, 1, *shape)` >= 0 per pre-activation, and mix.
+        start: where to start; its tensors are left alone. The relaxation's own lines if None.
 
-    Trust: `lower` is the maximum of bounds that each hold in real arithmetic.
+    Trust: `lower` holds in real arithmetic, whatever the multipliers.
     """
-    relaxation.advance(len(relaxation.program.network.nodes) - 1)
-    batch, queries = relaxation.batch, objective.y.shape[1]
-    last = len(relaxation.program.network.nodes) - 1
-    slopes = initial_slopes(relaxation, queries, last + 1) if slopes is None else slopes
-    ranges = slope_ranges(relaxation)
-    for i, s in slopes.items():
-        _clamp(s, ranges[i])
-    signs = {j: s.unsqueeze(1) for j, s in (splits or {}).items()}
-    beta = {j: warm[0].get(j, torch.zeros_like(s)) for j, s in signs.items()}
-    mix = objective.uniform() if warm[1] is None else warm[1]
+    last = aim.node if isinstance(aim, Neurons) else len(relaxation.program.network.nodes) - 1
+    relaxation.advance(last)
+    if start is None:
+        start = Multipliers(initial_slopes(relaxation, aim.queries, last + 1))
+    best, final = start, start
+    point = relaxation.lower.flatten(1).unsqueeze(1)
+    if ascent.steps:
+        scout = relaxation.sketch(relaxation.program.single)
+        best, final, point = _climb(scout, aim.cast(scout.program), ascent, start)
+    exact, mix = _settled(relaxation, best, aim)
+    found = backward(relaxation, *aim.mixed(relaxation, mix), exact.dual())
+    return Ascended(found.lower, exact, final, point.to(relaxation.lower))
+
+
+def _settled(
+    relaxation: Relaxation, found: Multipliers, aim: Objective | Neurons
+) -> tuple[Multipliers, Tensor]:
+    """Multipliers in the relaxation's own precision, each within its range; and their mix."""
+    dtype = relaxation.lower.dtype
+    slopes = {i: s.to(dtype, copy=True) for i, s in found.slopes.items()}
+    _clamp(slopes, slope_ranges(relaxation))
+    mix = (aim.uniform() if found.mix is None else found.mix).to(dtype).clamp(min=0)
+    # A negative multiplier bounds nothing, and a mix that is not convex bounds another margin.
+    mix = mix / mix.sum(dim=-1, keepdim=True).clamp(min=torch.finfo(dtype).tiny)
+    signs = {j: s.to(dtype) for j, s in found.signs.items()}
+    beta = {j: b.to(dtype).clamp(min=0) for j, b in found.beta.items()}
+    return Multipliers(slopes, signs, beta, mix), mix
+
+
+def _climb(
+    scout: Relaxation, aim: Objective | Neurons, ascent: Ascent, start: Multipliers
+) -> tuple[Multipliers, Multipliers, Tensor]:
+    """The best multipliers met, per query (those of splits: per domain), the last, and the last
+    point."""
+    batch, queries = scout.batch, aim.queries
+    now, mix = _settled(scout, start, aim)
     mix = mix.expand(batch, -1, -1).clone()
+    now = Multipliers(now.slopes, now.signs, now.beta, mix)
+    ranges = slope_ranges(scout)
     adam, rate = Adam(), 1.0
-    best: Tensor | None = None
-    kept: dict[int, Tensor] = {}
-    point = relaxation.lower
+    highest = torch.full((batch, queries), -torch.inf, dtype=mix.dtype, device=mix.device)
+    best, point = now, scout.lower.flatten(1).unsqueeze(1)
     for step in range(ascent.steps + 1):
-        dual = Dual(slopes, {j: beta[j] * signs[j] for j in beta})
-        found = backward(relaxation, *objective.mixed(relaxation, mix), dual, record=True)
-        if best is None:
-            best, kept = found.lower, {i: s.clone() for i, s in slopes.items()}
-        else:
-            better = found.lower > best
-            best = torch.where(better, found.lower, best)
-            for i, s in slopes.items():
-                where = better.reshape(batch, queries, *[1] * (s.dim() - 2))
-                kept[i] = torch.where(where, s, kept[i])
-        values = primal(relaxation, found, dual)
+        dual = now.dual()
+        found = backward(scout, *aim.mixed(scout, mix), dual, record=True)
+        best = _keep_best(best, now, found.lower > highest, first=step == 0)
+        highest = torch.maximum(highest, found.lower)
+        values = primal(scout, found, dual)
         point = values[0].flatten(2)
-        if step == ascent.steps:
+        if step == ascent.steps or ascent.stop():
             break
         adam.tick()
-        _climb_slopes(adam, relaxation, found, values, slopes, rate * ascent.slope_rate)
-        for i, s in slopes.items():
-            _clamp(s, ranges[i])
-        for j, b in beta.items():
+        for i, s in now.slopes.items():
+            if i in found.coefficients:
+                z = values[scout.program.network.nodes[i].inputs[0]]
+                gradient = found.coefficients[i].clamp(min=0) * z
+                adam.climb(("slope", i), s, gradient, rate * ascent.slope_rate)
+        _clamp(now.slopes, ranges)
+        for j, b in now.beta.items():
             if j in values:
-                gradient = (-signs[j] * values[j]).sum(dim=1, keepdim=True)
+                gradient = (-now.signs[j] * values[j]).sum(dim=1, keepdim=True)
                 adam.climb(("split", j), b, gradient, rate * ascent.split_rate)
                 b.clamp_(min=0)
-        if objective.rows > 1:
-            _climb_mix(adam, objective, values, last, mix, rate * ascent.mix_rate)
+        if isinstance(aim, Objective) and aim.rows > 1:
+            _climb_mix(adam, aim, values, mix, rate * ascent.mix_rate)
         rate *= ascent.decay
-    if best is None:
-        raise ValueError("an ascent needs at least one pass")
-    return Ascended(best, kept, beta, mix, point)
+    return best, now, point
 
 
-def _clamp(slope: Tensor, limits: tuple[Tensor, Tensor]) -> None:
-    torch.minimum(slope, limits[1].unsqueeze(1), out=slope)
-    torch.maximum(slope, limits[0].unsqueeze(1), out=slope)
+def _keep_best(
+    best: Multipliers, now: Multipliers, better: Tensor, first: bool
+) -> Multipliers:
+    if first:
+        better = torch.ones_like(better)
+
+    def pick(old: Tensor, new: Tensor, where: Tensor) -> Tensor:
+        return torch.where(where.reshape(*where.shape, *[1] * (new.dim() - 2)), new, old)
+
+    shared = better.any(dim=1, keepdim=True)
+    mix = None
+    if now.mix is not None and best.mix is not None:
+        mix = pick(best.mix, now.mix, better)
+    return Multipliers(
+        {i: pick(best.slopes[i], s, better) for i, s in now.slopes.items()},
+        now.signs,
+        {j: pick(best.beta[j], b, shared) for j, b in now.beta.items()},
+        mix,
+    )
 
 
-def _climb_slopes(
-    adam: Adam,
-    relaxation: Relaxation,
-    found: Pass,
-    values: dict[int, Tensor],
-    slopes: dict[int, Tensor],
-    rate: float,
-) -> None:
-    for i, s in slopes.items():
-        if i in found.coefficients:
-            j = relaxation.program.network.nodes[i].inputs[0]
-            adam.climb(("slope", i), s, found.coefficients[i].clamp(min=0) * values[j], rate)
+def _clamp(slopes: dict[int, Tensor], ranges: dict[int, tuple[Tensor, Tensor]]) -> None:
+    for i, slope in slopes.items():
+        torch.minimum(slope, ranges[i][1].unsqueeze(1), out=slope)
+        torch.maximum(slope, ranges[i][0].unsqueeze(1), out=slope)
 
 
 def _climb_mix(
-    adam: Adam,
-    objective: Objective,
-    values: dict[int, Tensor],
-    last: int,
-    mix: Tensor,
-    rate: float,
+    adam: Adam, objective: Objective, values: dict[int, Tensor], mix: Tensor, rate: float
 ) -> None:
-    """A step on the simplex: multiply each row's weight by an exponential of its margin."""
-    margins = objective.margins(values[0].flatten(2), values[last].flatten(2))
+    """A step on the simplex, by the margins of the rows at the primal point."""
+    margins = objective.margins(values[0].flatten(2), values[max(values)].flatten(2))
     logits = mix.clamp(min=1e-12).log()
     finite = margins.masked_fill(~objective.used, 0.0)
     gradient = mix * (finite - (mix * finite).sum(-1, keepdim=True))
     adam.climb(("mix", 0), logits, gradient, rate)
-    mix.copy_(torch.softmax(logits.masked_fill(~objective.used, -torch.inf), dim=-1))
+    logits = logits.masked_fill(~objective.used, -torch.inf)
+    mix.copy_(torch.nan_to_num(torch.softmax(logits, dim=-1)))
 
 
 def tighten(
@@ -204,57 +289,27 @@ def tighten(
     total = sum(nodes[i].size for i in relaxation.program.slopes if i < node)
     largest = max(n.size for n in nodes[: node + 1])
     piece = max(1, CHUNK // (relaxation.batch * max(4 * total, largest)))
-    ranges = slope_ranges(relaxation)
+    spent = 4.0 * relaxation.batch * neurons.shape[-1] * relaxation.program.work[node]
+    steps = max(min(ascent.steps, int(ascent.work / spent)), 0)
     sides: list[Tensor] = []
     for sign in (1, -1):
         found: list[Tensor] = []
         for part in torch.split(neurons, piece, dim=-1):
-            start, constant = seed(relaxation, node, part, sign)
-            slopes = initial_slopes(relaxation, part.shape[-1], node)
-            found.append(_ascend_fixed(relaxation, start, constant, (slopes, ranges), ascent))
+            more = Ascent(steps, ascent.slope_rate, decay=ascent.decay, stop=ascent.stop)
+            found.append(ascend(relaxation, Neurons(node, part, sign), more).lower)
         sides.append(torch.cat(found, dim=1))
     return sides[0], -sides[1]
-
-
-def _ascend_fixed(
-    relaxation: Relaxation,
-    start: dict[int, Tensor],
-    constant: Tensor,
-    free: tuple[dict[int, Tensor], dict[int, tuple[Tensor, Tensor]]],
-    ascent: Ascent,
-) -> Tensor:
-    slopes, ranges = free
-    adam, rate = Adam(), ascent.slope_rate
-    best: Tensor | None = None
-    for step in range(ascent.steps + 1):
-        dual = Dual(slopes)
-        found = backward(relaxation, start, constant, dual, record=True)
-        best = found.lower if best is None else torch.maximum(best, found.lower)
-        if step == ascent.steps:
-            break
-        adam.tick()
-        values = primal(relaxation, found, dual)
-        _climb_slopes(adam, relaxation, found, values, slopes, rate)
-        for i, s in slopes.items():
-            _clamp(s, ranges[i])
-        rate *= ascent.decay
-    if best is None:
-        raise ValueError("an ascent needs at least one pass")
-    return best
 
 
 def unstable_neurons(program: Program, relaxation: Relaxation, node: int) -> Tensor:
     """Flat indices of the neurons of a pre-activation whose sign is open on some domain."""
     lower, upper = relaxation.bounds[node]
-    open_sign = ((lower < 0) & (upper > 0)).flatten(1).any(dim=0)
-    smooth = any(
-        i not in program.slopes
-        for i in program.network.consumers[node]
-        if i in set(program.nonlinear)
-    )
-    if smooth:
-        open_sign = (upper > lower).flatten(1).any(dim=0)
-    return open_sign.nonzero().squeeze(1)
+    readers = [i for i in program.network.consumers[node] if i in program.nonlinear]
+    if all(i in program.slopes for i in readers):
+        wanted = (lower < 0) & (upper > 0)
+    else:
+        wanted = upper > lower
+    return wanted.flatten(1).any(dim=0).nonzero().squeeze(1)
 
 
 def propagate_optimised(relaxation: Relaxation, ascent: Ascent) -> None:
@@ -266,7 +321,7 @@ def propagate_optimised(relaxation: Relaxation, ascent: Ascent) -> None:
         propagate(relaxation, upto=j)
         neurons = unstable_neurons(program, relaxation, j)
         earlier = any(i < j for i in program.slopes)
-        if len(neurons) == 0 or not earlier:
+        if len(neurons) == 0 or not earlier or ascent.stop():
             continue
         lower, upper = tighten(relaxation, j, neurons, ascent)
         shape = relaxation.bounds[j][0].shape

@@ -17,7 +17,7 @@ from hullmark.bounds.relaxation import Relaxation
 from hullmark.bounds.rounding import down
 
 # Coefficients that one pass may hold at a time, in numbers; it bounds the memory of a pass.
-CHUNK = 24_000_000
+CHUNK = 8_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,14 +86,15 @@ def backward(
         push = dual.push.get(i)
         if push is not None and a is not None:
             a = a - push
-            constant = constant - dot(push.abs(), relaxation.pay(i))
+            if relaxation.charged:
+                constant = constant - dot(push.abs(), relaxation.pay(i))
         if a is None:
             continue
         kernel, node = relaxation.program.kernels[i], nodes[i]
         if kernel is not None:
             if kernel.bias is not None:
                 constant = constant + dot(a, kernel.bias.unsqueeze(0))
-            charge = relaxation.charge[i]
+            charge = relaxation.charge.get(i)
             if charge is not None and i in owed:
                 constant = constant - dot(a.abs(), charge)
             for j, part in zip(node.inputs, kernel.transpose(a.flatten(0, 1)), strict=True):
@@ -118,30 +119,36 @@ def _substitute(
     relaxation: Relaxation, i: int, a: Tensor, dual: Dual
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """One nonlinear node: constant gained and the coefficients on its inputs."""
-    charge = relaxation.charge[i]
-    if charge is None:
-        raise ValueError(f"node {i} has no charge")
     above, below = a.clamp(min=0), a.clamp(max=0)
     if i in relaxation.products:
         lx, ly, lo, ux, uy, uo = relaxation.products[i]
-        gain = dot(above, lo - charge) + dot(below, uo + charge)
+        lo, uo = _charged(relaxation, i, lo, uo)
+        gain = dot(above, lo) + dot(below, uo)
         return gain, (
             above * lx.unsqueeze(1) + below * ux.unsqueeze(1),
             above * ly.unsqueeze(1) + below * uy.unsqueeze(1),
         )
     lines = relaxation.lines[i]
-    gain = dot(above, lines.lower_offset - charge) + dot(below, lines.upper_offset + charge)
+    lo, uo = _charged(relaxation, i, lines.lower_offset, lines.upper_offset)
+    gain = dot(below, uo)
+    if relaxation.charged or i not in relaxation.program.slopes:
+        gain = gain + dot(above, lo)
     slopes = dual.slopes.get(i)
     lower_slope = lines.lower_slope.unsqueeze(1) if slopes is None else slopes
     return gain, (torch.addcmul(below * lines.upper_slope.unsqueeze(1), above, lower_slope),)
 
 
 def _concretise(relaxation: Relaxation, a: Tensor) -> Tensor:
-    charge = relaxation.charge[0]
-    if charge is None:
-        raise ValueError("the input has no charge")
-    at_lower, at_upper = relaxation.lower - charge, relaxation.upper + charge
+    at_lower, at_upper = _charged(relaxation, 0, relaxation.lower, relaxation.upper)
     return dot(a.clamp(min=0), at_lower) + dot(a.clamp(max=0), at_upper)
+
+
+def _charged(
+    relaxation: Relaxation, i: int, lower: Tensor, upper: Tensor
+) -> tuple[Tensor, Tensor]:
+    """What node i offers to positive and negative coefficients, less its charge."""
+    charge = relaxation.charge.get(i)
+    return (lower, upper) if charge is None else (lower - charge, upper + charge)
 
 
 def dot(a: Tensor, v: Tensor) -> Tensor:
@@ -201,13 +208,16 @@ def seed(
     """
     program = relaxation.program
     kernel, item = program.kernels[node], program.network.nodes[node]
-    charge = relaxation.charge[node]
-    if isinstance(kernel, DenseKernel) and len(item.shape) == 1 and charge is not None:
+    if isinstance(kernel, DenseKernel) and len(item.shape) == 1:
         rows = sign * kernel.weight[neurons]
-        offset = charge.gather(1, neurons) if neurons.dim() == 2 else charge[:, neurons]
-        constant = -offset
+        charge = relaxation.charge.get(node)
+        constant = torch.zeros(1, 1, dtype=program.dtype, device=program.device)
         if kernel.bias is not None:
-            constant = down(sign * kernel.bias[neurons] - offset)
+            constant = sign * kernel.bias[neurons].reshape(-1, neurons.shape[-1])
+        if charge is not None:
+            offset = charge.gather(1, neurons) if neurons.dim() == 2 else charge[:, neurons]
+            constant = down(constant - offset)
+        constant = constant.expand(-1, neurons.shape[-1])
         return {item.inputs[0]: rows if neurons.dim() == 2 else rows.unsqueeze(0)}, constant
     index = neurons.reshape(-1, neurons.shape[-1])
     unit_rows = torch.zeros(*index.shape, item.size, dtype=program.dtype, device=program.device)

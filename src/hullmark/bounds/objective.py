@@ -31,6 +31,11 @@ class Objective:
     roundoff: float
 
     @property
+    def queries(self) -> int:
+        """The number Q of queries a domain has."""
+        return self.y.shape[1]
+
+    @property
     def rows(self) -> int:
         """The number m of rows a query has, padding included."""
         return self.y.shape[2]
@@ -68,6 +73,8 @@ class Objective:
         program = relaxation.program
         nodes = program.network.nodes
         last = len(nodes) - 1
+        if not relaxation.charged:
+            return self._plain(relaxation, mix)
         error = gamma(self.rows + 4, program.dtype) + self.roundoff
         y = (mix.unsqueeze(2) @ self.y).squeeze(2)
         start = {last: y.reshape(*y.shape[:2], *nodes[last].shape)}
@@ -81,6 +88,27 @@ class Objective:
         level = (mix * self.bound).sum(-1)
         lost = error * (lost + (mix * self.bound.abs()).sum(-1))
         return start, -up(level + lost * SAFETY)
+
+    def _plain(
+        self, relaxation: Relaxation, mix: Tensor
+    ) -> tuple[dict[int, Tensor], Tensor]:
+        nodes = relaxation.program.network.nodes
+        y = (mix.unsqueeze(2) @ self.y).squeeze(2)
+        start = {len(nodes) - 1: y.reshape(*y.shape[:2], *nodes[-1].shape)}
+        if self.x is not None:
+            x = (mix.unsqueeze(2) @ self.x).squeeze(2)
+            start[0] = x.reshape(*x.shape[:2], *nodes[0].shape)
+        return start, -(mix * self.bound).sum(-1)
+
+    def cast(self, program: Program) -> "Objective":
+        """The same rows in another program's precision, rounded to nearest: to search with."""
+        return Objective(
+            self.y.to(program.device, program.dtype),
+            None if self.x is None else self.x.to(program.device, program.dtype),
+            self.bound.to(program.device, program.dtype),
+            self.used.to(program.device),
+            self.roundoff,
+        )
 
     def margins(self, x: Tensor, y: Tensor) -> Tensor:
         """`rows . (x, y) - bound` per row, `(B, Q, m)`, at points x `(B, Q, n)`, y `(B, Q, k)`."""

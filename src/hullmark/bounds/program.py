@@ -1,12 +1,13 @@
 """A network made ready for bounding: its kernels on one device, in one precision."""
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from hullmark.bounds.kernels import Kernel, compile_affine
+from hullmark.bounds.kernels import ConvKernel, DenseKernel, Kernel, compile_affine
 from hullmark.bounds.rounding import down
 from hullmark.errors import BadInput, Unsupported
 from hullmark.network import ops
@@ -69,6 +70,26 @@ class Program:
                     self.tensor(node.op.positive).expand(node.shape),
                 )
         return found
+
+    @cached_property
+    def single(self) -> "Program":
+        """The same network in float32 on the same device, for searching."""
+        if self.dtype == torch.float32:
+            return self
+        return Program.compile(self.network, str(self.device), torch.float32)
+
+    @cached_property
+    def work(self) -> tuple[int, ...]:
+        """For each node the multiplications of one backward pass from it to the input."""
+        total, upto = 0, list[int]()
+        for kernel, node in zip(self.kernels, self.network.nodes, strict=True):
+            total += node.size
+            if isinstance(kernel, DenseKernel):
+                total += node.size * kernel.weight.shape[1]
+            elif isinstance(kernel, ConvKernel):
+                total += kernel.weight.numel() * math.prod(kernel.small)
+            upto.append(total)
+        return tuple(upto)
 
     def tensor(self, values: object) -> Tensor:
         """Values as a tensor of this program's device and precision, rounded to nearest."""

@@ -10,12 +10,11 @@ import torch
 from torch import Tensor
 
 from hullmark.bounds.activations import Lines, image, product_image, product_lines, relax
+from hullmark.bounds.interval import Interval, enclose
 from hullmark.bounds.kernels import AddKernel, ConcatKernel, ReshapeKernel, SelectKernel
 from hullmark.bounds.program import Program
-from hullmark.bounds.rounding import SAFETY, down, gamma, tiny, unit, up
+from hullmark.bounds.rounding import SAFETY, gamma, tiny, unit, up
 from hullmark.network import ops
-
-Interval = tuple[Tensor, Tensor]
 
 
 class Relaxation:
@@ -25,12 +24,20 @@ class Relaxation:
         program: the compiled network.
         lower, upper: input boxes, shape `(B, input_size)` or `(B, *input_shape)`.
         rule: the slope of adjustable lower lines: "area", "zero" or "one" (see `relax`).
+        charged: whether rounding is paid for; only a `sketch` is not.
 
     Trust: with sound `bounds` every line holds in real arithmetic; `charge[i]` bounds all that
     rounding can do at node i in a backward pass, per unit of |coefficient|.
     """
 
-    def __init__(self, program: Program, lower: Tensor, upper: Tensor, rule: str = "area") -> None:
+    def __init__(
+        self,
+        program: Program,
+        lower: Tensor,
+        upper: Tensor,
+        rule: str = "area",
+        charged: bool = True,
+    ) -> None:
         shape = program.network.input_shape
         self.program = program
         self.rule = rule
@@ -43,16 +50,40 @@ class Relaxation:
         self.charge: dict[int, Tensor | None] = {}
         self._intervals: dict[int, Interval] = {}
         self.reached = 0
-        size = program.network.input_size
-        self._admit(0, torch.maximum(self.lower.abs(), self.upper.abs()), self._gamma(size))
+        self.charged = charged
+        if charged:
+            size = program.network.input_size
+            self._admit(0, torch.maximum(self.lower.abs(), self.upper.abs()), self._gamma(size))
 
     @property
     def batch(self) -> int:
         return len(self.lower)
 
+    def sketch(self, program: Program) -> "Relaxation":
+        """This relaxation as far as it is built, in another program's precision, uncharged.
+
+        Trust: none; for finding good multipliers, which are then used on the relaxation itself.
+        """
+
+        def cast(tensor: Tensor) -> Tensor:
+            return tensor.to(program.device, program.dtype)
+
+        twin = Relaxation(program, cast(self.lower), cast(self.upper), self.rule, charged=False)
+        twin.bounds = {j: (cast(a), cast(b)) for j, (a, b) in self.bounds.items()}
+        twin.lines = {i: Lines(*(cast(t) for t in lines)) for i, lines in self.lines.items()}
+        twin.products = {i: tuple(cast(t) for t in p) for i, p in self.products.items()}
+        twin.reached = self.reached
+        return twin
+
     def set_bounds(self, node: int, lower: Tensor, upper: Tensor) -> None:
-        """Give a pre-activation its sound bounds, each `(B, *shape)`."""
-        self.bounds[node] = (lower, upper)
+        """Give a pre-activation its sound bounds, each `(B, *shape)`.
+
+        A bound that left the range of float, in either direction, says nothing.
+        """
+        self.bounds[node] = (
+            torch.where(lower < torch.inf, lower, -torch.inf),
+            torch.where(upper > -torch.inf, upper, torch.inf),
+        )
 
     def advance(self, node: int) -> None:
         """Build everything up to `node`; all pre-activations before it need their bounds."""
@@ -76,6 +107,8 @@ class Relaxation:
         kernel = program.kernels[i]
         if kernel is None:
             raise ValueError(f"node {i} is not affine")
+        if not self.charged:
+            return
         reach = kernel.magnitude(*(self.magnitude[j] for j in node.inputs))
         weight_error = self._gamma(kernel.fan) + kernel.relative
         charge = weight_error * reach + kernel.bias_error
@@ -97,14 +130,15 @@ class Relaxation:
 
     def _nonlinear(self, i: int) -> None:
         program, node = self.program, self.program.network.nodes[i]
-        gamma_node = self._gamma(node.size)
         if isinstance(node.op, ops.Product):
             (lx, ux), (ly, uy) = (self.interval(j) for j in node.inputs)
             self.products[i] = parts = product_lines(lx, ux, ly, uy)
+            if not self.charged:
+                return
             reach = torch.maximum(lx.abs(), ux.abs()) * torch.maximum(ly.abs(), uy.abs())
             slopes = [parts[k].abs() for k in (0, 1, 3, 4)]
             offsets = torch.maximum(parts[2].abs(), parts[5].abs())
-            paid = offsets * gamma_node
+            paid = offsets * self._gamma(node.size)
             for slope, j in zip(slopes, (*node.inputs, *node.inputs), strict=True):
                 paid = paid + slope * self.pay(j)
             self.magnitude[i] = reach * SAFETY
@@ -117,16 +151,17 @@ class Relaxation:
         lower, upper = self.interval(j)
         lines = relax(op, lower, upper, self.rule)
         self.lines[i] = lines
+        if not self.charged:
+            return
         low, high = image(op, lower, upper)
         self.magnitude[i] = torch.maximum(low.abs(), high.abs())
         slope = torch.maximum(lines.lower_slope.abs(), lines.upper_slope.abs())
         if i in program.slopes:
             negative, positive = program.slopes[i]
-            unstable = (lower < 0) & (upper > 0)
-            steepest = torch.maximum(negative.abs(), positive.abs())
-            slope = torch.where(unstable, torch.maximum(slope, steepest), slope)
+            # A free lower slope may be as steep as either side, split or not.
+            slope = torch.maximum(slope, torch.maximum(negative.abs(), positive.abs()))
         offset = torch.maximum(lines.lower_offset.abs(), lines.upper_offset.abs())
-        charge = slope * self.pay(j) + gamma_node * offset
+        charge = slope * self.pay(j) + self._gamma(node.size) * offset
         self.charge[i] = (charge + tiny(program.dtype) * node.size) * SAFETY
 
     def pay(self, j: int) -> Tensor:
@@ -161,11 +196,10 @@ class Relaxation:
             for (lower, upper), m in zip(inputs, middle, strict=True)
         ]
         spread = kernel.magnitude(*radius) * (1 + 2 * self._gamma(kernel.fan) + kernel.relative)
-        charge = self.charge[i]
+        charge = self.charge.get(i)
         centre = kernel.forward(*middle)
         if kernel.bias is not None:
             centre = centre + kernel.bias
         if charge is not None:
             spread = spread + charge
-        spread = up(spread)
-        return down(centre - spread), up(centre + spread)
+        return enclose(centre, up(spread))

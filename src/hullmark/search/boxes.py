@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from hullmark.bounds.alpha import Ascent, ascend
-from hullmark.bounds.linear import Dual, Pass, backward, bound_neurons
+from hullmark.bounds.linear import Pass, backward, bound_neurons
 from hullmark.bounds.objective import Objective
 from hullmark.bounds.program import Program
 from hullmark.bounds.relaxation import Relaxation
@@ -88,7 +88,7 @@ class BoxTree:
                 return False
             if self._frontier.bytes > self._effort.limit:
                 raise MemoryError("the open boxes outgrew the memory limit")
-            self._effort.lower = min(self._frontier.lowest(), self._stuck)
+            self._effort.lower = min(self._frontier.lowest(), self._stuck, self.margin)
             rows = self._frontier.pop(self._batch)
             try:
                 self._expand(rows)
@@ -121,7 +121,10 @@ class BoxTree:
         keep = ~closed
         if not bool(keep.any()):
             return
-        score = torch.maximum(bound, rows["score"].to(bound))
+        if bool(((new_lower > lower) | (new_upper < upper))[keep].any()):
+            # Of what was clipped away no more is known than that it exceeds the threshold.
+            self.margin = min(self.margin, threshold)
+        score = torch.fmax(bound, rows["score"].to(bound))
         gain = splitting_gains(relaxation, forms.found, weight)
         self._push(
             {
@@ -222,7 +225,7 @@ def _forms(relaxation: Relaxation, objective: Objective) -> Forms:
     single = objective.single()
     ones = torch.ones_like(single.bound)
     risen = ascend(relaxation, single, SLOPES)
-    found: Pass = backward(relaxation, *single.mixed(relaxation, ones), Dual(risen.slopes), True)
+    found: Pass = backward(relaxation, *single.mixed(relaxation, ones), risen.best.dual(), True)
     charge = relaxation.charge[0]
     if charge is None:
         raise ValueError("the input has no charge")
@@ -268,6 +271,13 @@ def best_mix(
     return chosen, down(best)
 
 
+def live_inputs(lower: Tensor, upper: Tensor) -> Tensor:
+    """Indices of the inputs that vary on some box `(B, n)` by more than the rounding of a bound."""
+    width = (upper - lower).amax(dim=0)
+    scale = torch.maximum(lower.abs(), upper.abs()).amax(dim=0)
+    return (width > 1e-12 * scale).nonzero().squeeze(1)
+
+
 def splitting_gains(relaxation: Relaxation, found: Pass, weight: Tensor) -> Tensor:
     """How much halving each input may tighten the bound, `(B, n)`, up to a factor.
 
@@ -279,7 +289,7 @@ def splitting_gains(relaxation: Relaxation, found: Pass, weight: Tensor) -> Tens
     nodes = program.network.nodes
     lower, upper = relaxation.lower.flatten(1), relaxation.upper.flatten(1)
     batch, size = lower.shape
-    live = (upper > lower).any(dim=0).nonzero().squeeze(1)
+    live = live_inputs(lower, upper)
     step = torch.zeros(batch, len(live), size, dtype=lower.dtype, device=lower.device)
     step[:, torch.arange(len(live)), live] = (upper - lower)[:, live]
     values = {0: step.reshape(batch * len(live), *nodes[0].shape)}

@@ -2,16 +2,15 @@
 
 Pre-activation bounds are those of the root. A subproblem is the set of its splits; its bound is
 a dual ascent over slopes, split multipliers and row mix [beta-CROWN], warm from its parent. The
-neuron to split is the best of a few candidates after a look-ahead of one pass for each child
-[FSB].
+neuron to split is the one whose relaxation costs the bound most.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from hullmark.bounds.alpha import Ascended, Ascent, ascend
+from hullmark.bounds.alpha import Ascended, Ascent, Multipliers, ascend
 from hullmark.bounds.linear import Dual, Pass, backward, primal
 from hullmark.bounds.objective import Objective
 from hullmark.bounds.program import Program
@@ -23,9 +22,7 @@ from hullmark.search.leaf import settle
 
 # Numbers that the subproblems of a batch may hold, over all nodes.
 NUMBERS = 400_000
-CANDIDATES = 1
-W1, W2 = 0.5, 0.5
-CHILD = Ascent(steps=12, slope_rate=0.1, split_rate=0.1, decay=0.95)
+CHILD = Ascent(steps=10, slope_rate=0.1, split_rate=0.1, decay=0.95)
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +87,11 @@ class NeuronTree:
         self._frontier = Frontier()
         self._layout = Layout.of(root)
         self._stuck = torch.inf
+        self._ascent = replace(CHILD, stop=effort.deadline.expired)
         self.margin = torch.inf
+        sides = [self._layout.gather({i: s[k].unsqueeze(0) for i, s in self._program.slopes.items()}, 1)
+                 for k in (0, 1)]
+        self._negative, self._positive = sides[0][0], sides[1][0]
         total = sum(n.size for n in self._program.network.nodes)
         self._batch = max(1, min(96, NUMBERS // total))
 
@@ -100,8 +101,8 @@ class NeuronTree:
         `found` is the root's ascent, one query per case of the objective.
         """
         layout, count = self._layout, len(cases)
-        slopes = {i: s[0, cases] for i, s in found.slopes.items()}
-        mix = self._objective.uniform()[0] if found.mix is None else found.mix[0]
+        slopes = {i: s[0, cases] for i, s in found.best.slopes.items()}
+        mix = self._objective.uniform()[0] if found.best.mix is None else found.best.mix[0]
         self._frontier.push(
             {
                 "score": found.lower[0, cases],
@@ -136,24 +137,29 @@ class NeuronTree:
             rows = {n: c[~full] for n, c in rows.items()}
         if len(rows["score"]) == 0:
             return
-        columns = self._choose(rows)
+        columns, above = self._choose(rows)
         children = {n: torch.cat([c, c]) for n, c in rows.items()}
         count = len(columns)
-        chosen = torch.arange(2 * count, device=columns.device)
-        children["sign"][chosen, columns.repeat(2)] = torch.cat(
-            [torch.ones(count), -torch.ones(count)]
-        ).to(children["sign"])
+        chosen, columns = torch.arange(2 * count, device=columns.device), columns.repeat(2)
+        signs = torch.ones(2 * count, device=columns.device)
+        signs[count:] = -1
+        # The parent's line of slope s is the exact piece plus a multiplier of the split: with
+        # it a child's first bound is its parent's.
+        slope = children["slope"][chosen, columns]
+        rest = torch.where(
+            signs > 0, self._positive[columns] - slope, slope - self._negative[columns]
+        )
+        children["sign"][chosen, columns] = signs.to(torch.int8)
+        children["beta"][chosen, columns] = (above.repeat(2) * rest).to(children["beta"])
         self._bound(children)
 
     def _bound(self, rows: Columns) -> None:
         """Bound subproblems; close them or put them on the frontier."""
-        relaxation, splits = self._relax(rows["sign"])
+        relaxation, splits = self._relax(rows["sign"], self._program)
         objective = self._objective.take(rows["case"])
-        slopes, beta = self._spread(relaxation, rows)
-        mix = rows["mix"].unsqueeze(1).to(relaxation.lower)
-        found = ascend(relaxation, objective, CHILD, slopes, splits, (beta, mix))
+        found = ascend(relaxation, objective, self._ascent, self._start(relaxation, splits, rows))
         count = len(rows["score"])
-        lower = torch.maximum(found.lower[:, 0], rows["score"].to(found.lower))
+        lower = torch.fmax(found.lower[:, 0], rows["score"].to(found.lower))
         self._effort.domains += count
         self._offer(objective, found.point[:, 0], rows["case"])
         closed = lower > self._judge.threshold
@@ -161,32 +167,35 @@ class NeuronTree:
         if bool(closed.any()):
             self.margin = min(self.margin, float(lower[closed].min()))
         keep = ~closed
-        table = self._layout.gather({i: s[:, 0] for i, s in found.slopes.items()}, count)
-        by_rectifier = {i: found.beta[j][:, 0] for i, j in self._layout.pre.items()}
+        final = found.final
+        table = self._layout.gather({i: s[:, 0] for i, s in final.slopes.items()}, count)
+        by_rectifier = {i: final.beta[j][:, 0] for i, j in self._layout.pre.items()}
         fresh = {
             "score": lower,
             "case": rows["case"],
             "sign": rows["sign"],
             "slope": table.float(),
             "beta": self._layout.gather(by_rectifier, count).float(),
-            "mix": rows["mix"] if found.mix is None else found.mix[:, 0],
+            "mix": rows["mix"] if final.mix is None else final.mix[:, 0],
         }
         self._frontier.push({n: c[keep] for n, c in fresh.items()})
 
-    def _relax(self, sign: Tensor) -> tuple[Relaxation, dict[int, Tensor]]:
-        """The root's relaxation under the given splits, and the splits by pre-activation."""
+    def _relax(self, sign: Tensor, program: Program) -> tuple[Relaxation, dict[int, Tensor]]:
+        """The root's relaxation under the given splits, and the splits by pre-activation.
+
+        In the root's precision it pays for rounding; in any other it is a sketch.
+        """
         root, count = self._root, len(sign)
-        relaxation = Relaxation(
-            self._program,
-            root.lower.expand(count, *root.lower.shape[1:]),
-            root.upper.expand(count, *root.upper.shape[1:]),
-        )
+
+        def repeat(tensor: Tensor) -> Tensor:
+            return tensor.to(program.dtype).expand(count, *tensor.shape[1:])
+
+        charged = program is self._program
+        relaxation = Relaxation(program, repeat(root.lower), repeat(root.upper), charged=charged)
         splits: dict[int, Tensor] = {}
-        for j in self._program.pre_activations:
+        for j in program.pre_activations:
             if j:
-                lower, upper = root.bounds[j]
-                shape = (count, *lower.shape[1:])
-                relaxation.set_bounds(j, lower.expand(shape), upper.expand(shape))
+                relaxation.set_bounds(j, repeat(root.bounds[j][0]), repeat(root.bounds[j][1]))
         for i, j in self._layout.pre.items():
             lower, upper = relaxation.interval(j)
             signs = self._layout.spread(i, sign, torch.zeros_like(lower))
@@ -197,13 +206,13 @@ class NeuronTree:
                     torch.where(signs > 0, lower.clamp(min=0), lower),
                     torch.where(signs < 0, upper.clamp(max=0), upper),
                 )
-        relaxation.advance(len(self._program.kernels) - 1)
+        relaxation.advance(len(program.kernels) - 1)
         return relaxation, splits
 
-    def _spread(
-        self, relaxation: Relaxation, rows: Columns
-    ) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
-        """Slopes `(B, 1, *shape)` per rectifier, and multipliers per pre-activation."""
+    def _start(
+        self, relaxation: Relaxation, splits: dict[int, Tensor], rows: Columns
+    ) -> Multipliers:
+        """The multipliers that the rows carry."""
         layout = self._layout
         slopes: dict[int, Tensor] = {}
         beta: dict[int, Tensor] = {}
@@ -211,32 +220,43 @@ class NeuronTree:
             fixed = relaxation.lines[i].lower_slope
             slopes[i] = layout.spread(i, rows["slope"], fixed).unsqueeze(1)
             beta[j] = layout.spread(i, rows["beta"], torch.zeros_like(fixed)).unsqueeze(1)
-        return slopes, beta
+        signs = {j: s.unsqueeze(1) for j, s in splits.items()}
+        return Multipliers(slopes, signs, beta, rows["mix"].unsqueeze(1).to(relaxation.lower))
 
-    def _choose(self, rows: Columns) -> Tensor:
-        """For each subproblem the column to split next."""
-        relaxation, splits = self._relax(rows["sign"])
-        slopes, beta = self._spread(relaxation, rows)
-        for i, s in slopes.items():
-            j = self._layout.pre[i]
-            lower, upper = relaxation.interval(j)
-            settled = ((lower >= 0) | (upper <= 0)).unsqueeze(1)
-            slopes[i] = torch.where(settled, relaxation.lines[i].lower_slope.unsqueeze(1), s)
-        dual = Dual(slopes, {j: beta[j] * splits[j].unsqueeze(1) for j in beta})
-        objective = self._objective.take(rows["case"])
+    def _pass(self, rows: Columns, record: bool) -> tuple[Relaxation, Pass, Dual]:
+        """One pass with the multipliers that the rows carry, for guidance only.
+
+        A neuron that a split has settled keeps its parent's line, which is still below it; so
+        no split seems to make a bound worse.
+        """
+        relaxation, splits = self._relax(rows["sign"], self._program.single)
+        start = self._start(relaxation, splits, rows)
+        objective = self._objective.take(rows["case"]).cast(relaxation.program)
         mix = rows["mix"].unsqueeze(1).to(relaxation.lower)
-        found = backward(relaxation, *objective.mixed(relaxation, mix), dual, record=True)
+        dual = start.dual()
+        found = backward(relaxation, *objective.mixed(relaxation, mix), dual, record)
+        return relaxation, found, dual
+
+    def _choose(self, rows: Columns) -> tuple[Tensor, Tensor]:
+        """For each subproblem the column to split next, and its positive coefficient."""
+        relaxation, found, dual = self._pass(rows, record=True)
         score = self._scores(relaxation, found, dual)
         score = score.masked_fill(rows["sign"] != 0, -torch.inf)
-        count = min(CANDIDATES, score.shape[1])
-        candidates = torch.topk(score, count, dim=1).indices
-        if count == 1:
-            return candidates[:, 0]
-        return self._look_ahead(rows, candidates)
+        chosen = score.argmax(dim=1)
+        above = self._layout.gather(
+            {
+                i: found.coefficients[i][:, 0].clamp(min=0)
+                if i in found.coefficients
+                else torch.zeros_like(relaxation.lines[i].lower_slope)
+                for i in self._layout.pre
+            },
+            relaxation.batch,
+        )
+        return chosen, above.gather(1, chosen.unsqueeze(1)).squeeze(1)
 
     def _scores(self, relaxation: Relaxation, found: Pass, dual: Dual) -> Tensor:
-        """How much of the bound each neuron's relaxation costs: at the pass's own point, and at
-        worst (its intercept), averaged."""
+        """What each neuron's relaxation costs the bound: at the pass's own point, and at worst (its
+        intercept, as in [BaBSR]), weighed."""
         values = primal(relaxation, found, dual)
         count = relaxation.batch
         loss: dict[int, Tensor] = {}
@@ -247,42 +267,10 @@ class NeuronTree:
                 continue
             a = a.expand(count, *a.shape[1:])[:, 0]
             z, v = values[j][:, 0], values[i][:, 0]
-            true = self._program.step(i, [z])
+            true = relaxation.program.step(i, [z])
             intercept = -a.clamp(max=0) * relaxation.lines[i].upper_offset
-            loss[i] = W1 * (a * (true - v)).clamp(min=0) + W2 * intercept + 1e-12 * a.abs()
+            loss[i] = 0.3 * (a * (true - v)).clamp(min=0) + 0.7 * intercept + 1e-12 * a.abs()
         return self._layout.gather(loss, count)
-
-    def _look_ahead(self, rows: Columns, candidates: Tensor) -> Tensor:
-        """The candidate whose worse child has the best bound after one pass."""
-        count, width = candidates.shape
-        trial = {
-            n: rows[n].repeat_interleave(2 * width, dim=0)
-            for n in ("case", "sign", "slope", "beta", "mix")
-        }
-        column = candidates.repeat_interleave(2, dim=1).flatten()
-        sides = torch.tensor([1, -1], dtype=torch.int8, device=column.device)
-        place = torch.arange(len(column), device=column.device)
-        trial["sign"][place, column] = sides.repeat(count * width)
-        bounds: list[Tensor] = []
-        for part in torch.split(place, max(1, 4 * self._batch)):
-            bounds.append(self._quick({n: c[part] for n, c in trial.items()}))
-        lower = torch.cat(bounds).reshape(count, width, 2)
-        threshold = self._judge.threshold
-        capped = lower.clamp(max=max(threshold, 0.0) + 1e-6)
-        gain = capped.amin(dim=2) + 0.1 * capped.amax(dim=2)
-        return candidates.gather(1, gain.argmax(dim=1, keepdim=True)).squeeze(1)
-
-    def _quick(self, rows: Columns) -> Tensor:
-        relaxation, splits = self._relax(rows["sign"])
-        slopes, beta = self._spread(relaxation, rows)
-        for i, s in slopes.items():
-            lower, upper = relaxation.interval(self._layout.pre[i])
-            settled = ((lower >= 0) | (upper <= 0)).unsqueeze(1)
-            slopes[i] = torch.where(settled, relaxation.lines[i].lower_slope.unsqueeze(1), s)
-        dual = Dual(slopes, {j: beta[j] * splits[j].unsqueeze(1) for j in beta})
-        objective = self._objective.take(rows["case"])
-        mix = rows["mix"].unsqueeze(1).to(relaxation.lower)
-        return backward(relaxation, *objective.mixed(relaxation, mix), dual).lower[:, 0]
 
     def _offer(self, objective: Objective, x: Tensor, case: Tensor) -> None:
         y = self._program.evaluate(x)
@@ -291,10 +279,10 @@ class NeuronTree:
 
     def _finish(self, rows: Columns) -> None:
         """Subproblems whose every neuron has a sign: linear programs."""
-        relaxation, splits = self._relax(rows["sign"])
+        relaxation, splits = self._relax(rows["sign"], self._program)
         objective = self._objective.take(rows["case"])
         lower, points = settle(relaxation, objective, splits)
-        lower = torch.maximum(lower, rows["score"].to(lower))
+        lower = torch.fmax(lower, rows["score"].to(lower))
         self._effort.domains += len(lower)
         self._offer(objective, points, rows["case"])
         closed = lower > self._judge.threshold

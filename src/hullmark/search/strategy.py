@@ -5,7 +5,7 @@ split neurons. Networks with pieces that no split makes affine are searched over
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -17,7 +17,7 @@ from hullmark.bounds.relaxation import Relaxation
 from hullmark.bounds.rounding import faithful_arithmetic
 from hullmark.network.model import Model
 from hullmark.search.attack import Plan, Target, attack
-from hullmark.search.boxes import BoxTree
+from hullmark.search.boxes import BoxTree, live_inputs
 from hullmark.search.effort import Effort
 from hullmark.search.judge import WitnessJudge
 from hullmark.search.neurons import NeuronTree
@@ -36,8 +36,8 @@ from hullmark.verdict import (
 )
 
 # Up to so many inputs that can vary, boxes are split; beyond, neurons.
-FEW_INPUTS = 10
-ROOT = Ascent(steps=12, decay=0.95)
+FEW_INPUTS = 20
+ROOT = Ascent(steps=30, slope_rate=0.3, decay=0.9)
 ROOT_OBJECTIVE = Ascent(steps=40, decay=0.97)
 QUICK = Plan(restarts=4, steps=12)
 THOROUGH = Plan(restarts=16, steps=40)
@@ -109,7 +109,10 @@ def _search(question: Question, effort: Effort) -> tuple[bool, Witness | None]:
     if any(not case.constraints for case in cases):
         # Every input of such a case is a counterexample, and the attack found none that replays.
         return False, witness
-    live = max(int((case.box.upper > case.box.lower).sum()) for case in cases)
+    live = max(
+        len(live_inputs(torch.as_tensor(box.lower)[None], torch.as_tensor(box.upper)[None]))
+        for box, _ in question.prop.groups
+    )
     if live <= FEW_INPUTS or not _piecewise_linear(question.program):
         proved = _split_boxes(question, judge, effort)
     else:
@@ -197,9 +200,10 @@ def _prove_box(
         if judge.finished:
             return False
     better = Relaxation(question.program, root.lower, root.upper)
-    propagate_optimised(better, ROOT)
+    stop = effort.deadline.expired
+    propagate_optimised(better, replace(ROOT, stop=stop))
     effort.report("root bounds")
-    root_found: Ascended = ascend(better, objective, ROOT_OBJECTIVE)
+    root_found: Ascended = ascend(better, objective, replace(ROOT_OBJECTIVE, stop=stop))
     effort.lower = float(root_found.lower.min())
     effort.domains += len(cases)
     open_cases = (root_found.lower[0] <= 0).nonzero().squeeze(1)
