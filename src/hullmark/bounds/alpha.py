@@ -14,7 +14,15 @@ import torch
 from torch import Tensor
 
 from hullmark.bounds.activations import adjustable
-from hullmark.bounds.linear import CHUNK, Dual, Pass, backward, primal, propagate, seed
+from hullmark.bounds.linear import (
+    CHUNK,
+    Dual,
+    backward,
+    primal,
+    propagate,
+    seed,
+    unstable_neurons,
+)
 from hullmark.bounds.objective import Objective
 from hullmark.bounds.program import Program
 from hullmark.bounds.relaxation import Relaxation
@@ -77,7 +85,7 @@ class Ascended:
 
 @dataclass(frozen=True, eq=False)
 class Neurons:
-    """The values of chosen neurons of one node, times `sign`, as queries; `neurons` as in `seed`."""
+    """The values of chosen neurons of a node, times `sign`, as queries; `neurons` as in `seed`."""
 
     node: int
     neurons: Tensor
@@ -237,9 +245,7 @@ def _climb(
     return best, now, point
 
 
-def _keep_best(
-    best: Multipliers, now: Multipliers, better: Tensor, first: bool
-) -> Multipliers:
+def _keep_best(best: Multipliers, now: Multipliers, better: Tensor, first: bool) -> Multipliers:
     if first:
         better = torch.ones_like(better)
 
@@ -301,31 +307,17 @@ def tighten(
     return sides[0], -sides[1]
 
 
-def unstable_neurons(program: Program, relaxation: Relaxation, node: int) -> Tensor:
-    """Flat indices of the neurons of a pre-activation whose sign is open on some domain."""
-    lower, upper = relaxation.bounds[node]
-    readers = [i for i in program.network.consumers[node] if i in program.nonlinear]
-    if all(i in program.slopes for i in readers):
-        wanted = (lower < 0) & (upper > 0)
-    else:
-        wanted = upper > lower
-    return wanted.flatten(1).any(dim=0).nonzero().squeeze(1)
+def propagate_optimised(relaxation: Relaxation, ascent: Ascent, sieve: bool = False) -> None:
+    """Bound every pre-activation in order, with optimised slopes wherever its sign is open.
 
-
-def propagate_optimised(relaxation: Relaxation, ascent: Ascent) -> None:
-    """Bound every pre-activation in order, with optimised slopes wherever its sign is open."""
+    Arguments as for `propagate`.
+    """
     program = relaxation.program
     for j in program.pre_activations:
         if j == 0:
             continue
-        propagate(relaxation, upto=j)
-        neurons = unstable_neurons(program, relaxation, j)
+        propagate(relaxation, j, sieve)
+        neurons = unstable_neurons(relaxation, j)
         earlier = any(i < j for i in program.slopes)
-        if len(neurons) == 0 or not earlier or ascent.stop():
-            continue
-        lower, upper = tighten(relaxation, j, neurons, ascent)
-        shape = relaxation.bounds[j][0].shape
-        old_lower, old_upper = (b.flatten(1).clone() for b in relaxation.bounds[j])
-        old_lower[:, neurons] = torch.maximum(old_lower[:, neurons], lower)
-        old_upper[:, neurons] = torch.minimum(old_upper[:, neurons], upper)
-        relaxation.set_bounds(j, old_lower.reshape(shape), old_upper.reshape(shape))
+        if len(neurons) and earlier and not ascent.stop():
+            relaxation.refine(j, neurons, *tighten(relaxation, j, neurons, ascent))

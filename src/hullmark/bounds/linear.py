@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from hullmark.bounds.kernels import DenseKernel
-from hullmark.bounds.relaxation import Relaxation
+from hullmark.bounds.relaxation import Relaxation, Stopped
 from hullmark.bounds.rounding import down
 
 # Coefficients that one pass may hold at a time, in numbers; it bounds the memory of a pass.
@@ -143,9 +143,7 @@ def _concretise(relaxation: Relaxation, a: Tensor) -> Tensor:
     return dot(a.clamp(min=0), at_lower) + dot(a.clamp(max=0), at_upper)
 
 
-def _charged(
-    relaxation: Relaxation, i: int, lower: Tensor, upper: Tensor
-) -> tuple[Tensor, Tensor]:
+def _charged(relaxation: Relaxation, i: int, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
     """What node i offers to positive and negative coefficients, less its charge."""
     charge = relaxation.charge.get(i)
     return (lower, upper) if charge is None else (lower - charge, upper + charge)
@@ -239,20 +237,48 @@ def bound_neurons(
     lower: list[Tensor] = []
     upper: list[Tensor] = []
     for part in torch.split(neurons, piece, dim=-1):
+        if relaxation.stop():
+            raise Stopped
         lower.append(backward(relaxation, *seed(relaxation, node, part, 1), dual).lower)
         upper.append(-backward(relaxation, *seed(relaxation, node, part, -1), dual).lower)
     return torch.cat(lower, dim=1), torch.cat(upper, dim=1)
 
 
-def propagate(relaxation: Relaxation, upto: int | None = None) -> None:
-    """Bound every pre-activation in order by backward passes (DeepPoly / CROWN)."""
-    for j in relaxation.program.pre_activations:
+def propagate(relaxation: Relaxation, upto: int | None = None, sieve: bool = False) -> None:
+    """Bound every pre-activation in order by backward passes (DeepPoly / CROWN).
+
+    Arguments:
+        relaxation: takes the bounds in.
+        upto: the last pre-activation to bound; all if None.
+        sieve: leave neurons whose sign intervals already settle to those intervals, and give
+            the others the better of both; for searches, which want no method pure.
+    """
+    program = relaxation.program
+    for j in program.pre_activations:
         if j == 0 or j in relaxation.bounds:
             continue
         if upto is not None and j > upto:
             return
-        size = relaxation.program.network.nodes[j].size
-        every = torch.arange(size, device=relaxation.program.device)
-        lower, upper = bound_neurons(relaxation, j, every)
-        shape = (relaxation.batch, *relaxation.program.network.nodes[j].shape)
-        relaxation.set_bounds(j, lower.reshape(shape), upper.reshape(shape))
+        relaxation.advance(j)
+        every = torch.arange(program.network.nodes[j].size, device=program.device)
+        shape = (relaxation.batch, *program.network.nodes[j].shape)
+        if not sieve:
+            lower, upper = bound_neurons(relaxation, j, every)
+            relaxation.set_bounds(j, lower.reshape(shape), upper.reshape(shape))
+            continue
+        relaxation.set_bounds(j, *relaxation.interval(j))
+        neurons = unstable_neurons(relaxation, j)
+        if len(neurons):
+            relaxation.refine(j, neurons, *bound_neurons(relaxation, j, neurons))
+
+
+def unstable_neurons(relaxation: Relaxation, node: int) -> Tensor:
+    """Flat indices of the neurons of a pre-activation that no domain's bounds make affine."""
+    program = relaxation.program
+    lower, upper = relaxation.bounds[node]
+    readers = [i for i in program.network.consumers[node] if i in program.nonlinear]
+    if all(i in program.slopes for i in readers):
+        wanted = (lower < 0) & (upper > 0)
+    else:
+        wanted = upper > lower
+    return wanted.flatten(1).any(dim=0).nonzero().squeeze(1)

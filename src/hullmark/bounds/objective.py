@@ -89,9 +89,7 @@ class Objective:
         lost = error * (lost + (mix * self.bound.abs()).sum(-1))
         return start, -up(level + lost * SAFETY)
 
-    def _plain(
-        self, relaxation: Relaxation, mix: Tensor
-    ) -> tuple[dict[int, Tensor], Tensor]:
+    def _plain(self, relaxation: Relaxation, mix: Tensor) -> tuple[dict[int, Tensor], Tensor]:
         nodes = relaxation.program.network.nodes
         y = (mix.unsqueeze(2) @ self.y).squeeze(2)
         start = {len(nodes) - 1: y.reshape(*y.shape[:2], *nodes[-1].shape)}

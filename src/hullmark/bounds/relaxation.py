@@ -6,6 +6,8 @@ magnitude that its value can take, and from it the charge per unit of coefficien
 all rounding in a backward pass (see `hullmark.bounds.rounding`).
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -15,6 +17,14 @@ from hullmark.bounds.kernels import AddKernel, ConcatKernel, ReshapeKernel, Sele
 from hullmark.bounds.program import Program
 from hullmark.bounds.rounding import SAFETY, gamma, tiny, unit, up
 from hullmark.network import ops
+
+
+class Stopped(Exception):
+    """Whoever asked for bounds wants them no longer; see `Relaxation.stop`."""
+
+
+def _never() -> bool:
+    return False
 
 
 class Relaxation:
@@ -51,6 +61,8 @@ class Relaxation:
         self._intervals: dict[int, Interval] = {}
         self.reached = 0
         self.charged = charged
+        # Asked before every longer piece of work; if it says so, `Stopped` is raised.
+        self.stop: Callable[[], bool] = _never
         if charged:
             size = program.network.input_size
             self._admit(0, torch.maximum(self.lower.abs(), self.upper.abs()), self._gamma(size))
@@ -84,6 +96,14 @@ class Relaxation:
             torch.where(lower < torch.inf, lower, -torch.inf),
             torch.where(upper > -torch.inf, upper, torch.inf),
         )
+
+    def refine(self, node: int, neurons: Tensor, lower: Tensor, upper: Tensor) -> None:
+        """Improve the bounds of some neurons, flat indices `(Q,)`, by others, each `(B, Q)`."""
+        low, high = (b.flatten(1).clone() for b in self.bounds[node])
+        shape = self.bounds[node][0].shape
+        low[:, neurons] = torch.fmax(low[:, neurons], lower)
+        high[:, neurons] = torch.fmin(high[:, neurons], upper)
+        self.set_bounds(node, low.reshape(shape), high.reshape(shape))
 
     def advance(self, node: int) -> None:
         """Build everything up to `node`; all pre-activations before it need their bounds."""

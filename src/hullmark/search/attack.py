@@ -18,6 +18,11 @@ from hullmark.verdict import Witness
 
 # Numbers that a batch of attack points may hold, over all nodes.
 BATCH = 4_000_000
+# Random points tried per case, at most, multiplications spent on them for all cases, and how
+# many are evaluated at a time.
+MOST_SAMPLES = 20_000
+SAMPLING = 5e8
+EVALUATED = 4096
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,7 @@ class Target:
         return Target(
             self.lower[chosen],
             self.upper[chosen],
-            _pick(self.objective, chosen),
+            self.objective.select(chosen),
             self.cases[chosen],
         )
 
@@ -70,24 +75,54 @@ def attack(
         if effort.deadline.expired():
             break
         part = target.part(chosen)
-        points = _descend(program, part, _starts(part, plan.restarts, generator), plan, effort)
-        for x, case in _promising(program, part, points):
-            witness = replay.confirm(x.double().cpu().numpy(), case)
-            if witness is not None and witness.rounding == 0:
-                return witness
-            inexact = inexact or witness
+        starts = _starts(program, part, plan.restarts, generator)
+        witness = descend(program, part, starts, replay, plan, effort)
+        if replay.settles(witness):
+            return witness
+        inexact = inexact or witness
         effort.report("attack")
     return inexact
 
 
-def _starts(target: Target, restarts: int, generator: torch.Generator) -> Tensor:
-    """Starting points `(Q, R, n)`: the centre, then corners and random points in turn."""
+def descend(
+    program: Program,
+    target: Target,
+    starts: Tensor,
+    replay: Replay,
+    plan: Plan,
+    effort: Effort,
+) -> Witness | None:
+    """Descend from given starts `(Q, R, n)`, R for each case of the target; a witness, or None."""
+    inexact: Witness | None = None
+    points = _descend(program, target, starts, plan, effort)
+    for x, case in _promising(target, points):
+        witness = replay.confirm(x.double().cpu().numpy(), case)
+        if replay.settles(witness):
+            return witness
+        inexact = inexact or witness
+    return inexact
+
+
+def _starts(program: Program, target: Target, restarts: int, generator: torch.Generator) -> Tensor:
+    """Starting points `(Q, R, n)`: the centre, corners, and the best of many random points."""
     q, n = target.lower.shape
-    noise = torch.rand(q, restarts, n, generator=generator).to(target.lower)
+    some = int(SAMPLING / (q * program.work[-1]))
+    samples = max(restarts, min(some, MOST_SAMPLES, BATCH // (q * n)))
+    noise = torch.rand(q, samples + restarts, n, generator=generator).to(target.lower)
     noise[:, 0] = 0.5
-    noise[:, 1::2] = (noise[:, 1::2] > 0.5).to(noise.dtype)
+    noise[:, 1:restarts] = (noise[:, 1:restarts] > 0.5).to(noise.dtype)
     lower, upper = target.lower.unsqueeze(1), target.upper.unsqueeze(1)
-    return lower + noise * (upper - lower)
+    x = lower + noise * (upper - lower)
+    with torch.no_grad():
+        rows = torch.split(x.reshape(-1, n), EVALUATED)
+        y = torch.cat([program.evaluate(r) for r in rows]).reshape(
+            q, -1, target.objective.y.shape[3]
+        )
+        margin = _worst(target.objective, x, y)
+    sure = -(-restarts // 2)
+    best = torch.topk(margin[:, sure:], restarts - sure, dim=1, largest=False).indices + sure
+    picked = x.gather(1, best.unsqueeze(2).expand(-1, -1, n))
+    return torch.cat([x[:, :sure], picked], dim=1)
 
 
 def _worst(objective: Objective, x: Tensor, y: Tensor) -> Tensor:
@@ -130,9 +165,7 @@ def _descend(
     return best, best_margin
 
 
-def _promising(
-    program: Program, target: Target, points: tuple[Tensor, Tensor]
-) -> list[tuple[Tensor, int]]:
+def _promising(target: Target, points: tuple[Tensor, Tensor]) -> list[tuple[Tensor, int]]:
     """The points that are, or nearly are, violations, best first; at most a few."""
     x, margin = points
     flat = margin.flatten()
@@ -144,13 +177,3 @@ def _promising(
         for k in order.tolist()
         if float(flat[k]) <= float(scale)
     ]
-
-
-def _pick(objective: Objective, chosen: Tensor) -> Objective:
-    return Objective(
-        objective.y[:, chosen],
-        None if objective.x is None else objective.x[:, chosen],
-        objective.bound[:, chosen],
-        objective.used[:, chosen],
-        objective.roundoff,
-    )

@@ -23,6 +23,11 @@ from hullmark.search.judge import Judge
 
 # Boxes per batch are chosen so that a batch holds about this many numbers per pass.
 NUMBERS = 400_000
+# Batches between two hunts for a counterexample.
+HUNT_EVERY = 4
+# Random points tried in a box, at most, and multiplications spent on them in a batch.
+MOST_SAMPLES = 64
+SAMPLING = 5e7
 # Steps of the search for the best mix of rows.
 MIX_STEPS = 12
 # Steps of the slopes of the rows' own passes; pre-activations keep theirs.
@@ -61,6 +66,8 @@ class BoxTree:
         self._effort = effort
         self._frontier = Frontier()
         self._stuck = torch.inf
+        self._rounds = 0
+        self._generator = torch.Generator().manual_seed(0)
         self.margin = torch.inf
         widest = max(n.size for n in program.network.nodes)
         self._batch = max(4, min(2048, NUMBERS // (widest * 64)))
@@ -154,9 +161,7 @@ class BoxTree:
         right = rows | {"lower": rows["lower"].scatter(1, axis, cut)}
         self._frontier.push({n: torch.cat([left[n], right[n]]) for n in rows})
 
-    def _relax(
-        self, lower: Tensor, upper: Tensor, sign: Tensor
-    ) -> tuple[Relaxation, Tensor]:
+    def _relax(self, lower: Tensor, upper: Tensor, sign: Tensor) -> tuple[Relaxation, Tensor]:
         """Bound all pre-activations; only neurons whose sign is open take a backward pass."""
         program = self._program
         relaxation = Relaxation(program, lower, upper)
@@ -208,16 +213,28 @@ class BoxTree:
         weight: Tensor,
         case: Tensor,
     ) -> None:
-        """Offer the corner that the mixed bound suggests, and the centre, of every box."""
+        """Offer points of every box: the corner that the mixed bound suggests, the centre, and
+        some at random."""
         lower, upper = relaxation.lower.flatten(1), relaxation.upper.flatten(1)
+        batch, size = lower.shape
         slope = (weight.unsqueeze(2) * forms.slope).sum(dim=1)
         corner = torch.where(slope > 0, lower, upper)
-        points = torch.stack([corner, lower / 2 + upper / 2], dim=1)
-        values = self._program.evaluate(points.flatten(0, 1)).reshape(len(lower), 2, -1)
-        for k in range(2):
-            margins = objective.margins(points[:, k : k + 1], values[:, k : k + 1])
-            worst = margins.amax(dim=-1).squeeze(1)
-            self._judge.offer(points[:, k], worst, case)
+        some = min(MOST_SAMPLES, int(SAMPLING / (batch * self._program.work[-1])))
+        noise = torch.rand(batch, some, size, generator=self._generator).to(lower)
+        inside = lower.unsqueeze(1) + noise * (upper - lower).unsqueeze(1)
+        points = torch.cat([torch.stack([corner, lower / 2 + upper / 2], dim=1), inside], dim=1)
+        fast = self._program.single
+        values = fast.evaluate(points.flatten(0, 1).to(fast.dtype)).to(lower)
+        queries = points.shape[1]
+        margins = objective.margins(points, values.reshape(batch, queries, -1)).amax(dim=-1)
+        which = margins.argmin(dim=1).reshape(-1, 1, 1).expand(-1, 1, size)
+        chosen = points.gather(1, which).squeeze(1)
+        output = self._program.evaluate(chosen).unsqueeze(1)
+        best = objective.margins(chosen.unsqueeze(1), output).amax(dim=-1).squeeze(1)
+        self._judge.offer(chosen, best, case)
+        if self._rounds % HUNT_EVERY == 0:
+            self._judge.hunt(chosen, best, case)
+        self._rounds += 1
 
 
 def _forms(relaxation: Relaxation, objective: Objective) -> Forms:
@@ -333,7 +350,9 @@ def clip(
         room = up(threshold - low_end).clamp(min=0).unsqueeze(1)
         room = torch.where(torch.isfinite(room), room, torch.inf)
         step = up(room / a.abs())
-        step = torch.where(a == 0, torch.inf, torch.nan_to_num(step, nan=torch.inf, posinf=torch.inf))
+        step = torch.where(
+            a == 0, torch.inf, torch.nan_to_num(step, nan=torch.inf, posinf=torch.inf)
+        )
         most = torch.where(a > 0, up(lower + step), torch.inf)
         least = torch.where(a < 0, down(upper - step), -torch.inf)
         empty = (low_end > threshold).unsqueeze(1)

@@ -4,6 +4,7 @@ A search asks its judge for the threshold that a bound must exceed, and offers i
 its relaxations suggest.
 """
 
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
@@ -14,6 +15,12 @@ from hullmark.verdict import Witness
 
 # How many points of a batch are replayed.
 REPLAYED = 2
+
+
+# Points of a hunt.
+HUNTED = 24
+
+Hunt = Callable[[Tensor, Tensor], Witness | None]
 
 
 class Judge(Protocol):
@@ -33,32 +40,47 @@ class Judge(Protocol):
         """Consider inputs `(N, n)`, their margins `(N,)` and the cases `(N,)` they belong to."""
         ...
 
+    def hunt(self, x: Tensor, margin: Tensor, case: Tensor) -> None:
+        """Look for better points near these, as for `offer`; called now and then."""
+        ...
+
 
 class WitnessJudge:
     """Looks for a counterexample: a margin of at most 0 that replays exactly.
 
     Arguments:
         replay: turns points into witnesses.
+        hunt: local search from points `(N, n)` of the cases `(N,)`.
     """
 
     threshold = 0.0
 
-    def __init__(self, replay: Replay) -> None:
+    def __init__(self, replay: Replay, hunt: Hunt) -> None:
         self._replay = replay
+        self._hunt = hunt
         self.witness: Witness | None = None
 
     @property
     def finished(self) -> bool:
-        return self.witness is not None and self.witness.rounding == 0
+        return self._replay.settles(self.witness)
+
+    def take(self, witness: Witness | None) -> None:
+        """Keep a witness if it is the first, or better than the one there is."""
+        if witness is not None and (self.witness is None or not witness.rounding):
+            self.witness = witness
 
     def offer(self, x: Tensor, margin: Tensor, case: Tensor) -> None:
         """Replay the points that violate their case in this precision, the worst first."""
         for k in torch.argsort(margin)[:REPLAYED].tolist():
             if self.finished or float(margin[k]) > 0:
                 return
-            witness = self._replay.confirm(x[k].double().cpu().numpy(), int(case[k]))
-            if witness is not None and (self.witness is None or witness.rounding == 0):
-                self.witness = witness
+            self.take(self._replay.confirm(x[k].double().cpu().numpy(), int(case[k])))
+
+    def hunt(self, x: Tensor, margin: Tensor, case: Tensor) -> None:
+        """Descend from the points that are nearest to a violation."""
+        if not self.finished:
+            near = torch.argsort(margin)[:HUNTED]
+            self.take(self._hunt(x[near], case[near]))
 
 
 class IncumbentJudge:
@@ -86,3 +108,6 @@ class IncumbentJudge:
         k = int(torch.argmin(margin))
         if float(margin[k]) < self.incumbent:
             self.incumbent, self.point = float(margin[k]), x[k].clone()
+
+    def hunt(self, x: Tensor, margin: Tensor, case: Tensor) -> None:
+        """Nothing more than `offer` does."""

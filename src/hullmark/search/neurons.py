@@ -22,6 +22,8 @@ from hullmark.search.leaf import settle
 
 # Numbers that the subproblems of a batch may hold, over all nodes.
 NUMBERS = 400_000
+# Batches between two hunts for a counterexample.
+HUNT_EVERY = 4
 CHILD = Ascent(steps=10, slope_rate=0.1, split_rate=0.1, decay=0.95)
 
 
@@ -87,10 +89,13 @@ class NeuronTree:
         self._frontier = Frontier()
         self._layout = Layout.of(root)
         self._stuck = torch.inf
+        self._rounds = 0
         self._ascent = replace(CHILD, stop=effort.deadline.expired)
         self.margin = torch.inf
-        sides = [self._layout.gather({i: s[k].unsqueeze(0) for i, s in self._program.slopes.items()}, 1)
-                 for k in (0, 1)]
+        sides = [
+            self._layout.gather({i: s[k].unsqueeze(0) for i, s in self._program.slopes.items()}, 1)
+            for k in (0, 1)
+        ]
         self._negative, self._positive = sides[0][0], sides[1][0]
         total = sum(n.size for n in self._program.network.nodes)
         self._batch = max(1, min(96, NUMBERS // total))
@@ -276,6 +281,9 @@ class NeuronTree:
         y = self._program.evaluate(x)
         margins = objective.margins(x.unsqueeze(1), y.unsqueeze(1)).amax(dim=-1).squeeze(1)
         self._judge.offer(x, margins, case)
+        if self._rounds % HUNT_EVERY == 0:
+            self._judge.hunt(x, margins, case)
+        self._rounds += 1
 
     def _finish(self, rows: Columns) -> None:
         """Subproblems whose every neuron has a sign: linear programs."""

@@ -13,10 +13,10 @@ from hullmark.bounds.alpha import Ascended, Ascent, ascend, propagate_optimised
 from hullmark.bounds.linear import propagate
 from hullmark.bounds.objective import Objective, objective_of
 from hullmark.bounds.program import Program
-from hullmark.bounds.relaxation import Relaxation
+from hullmark.bounds.relaxation import Relaxation, Stopped
 from hullmark.bounds.rounding import faithful_arithmetic
 from hullmark.network.model import Model
-from hullmark.search.attack import Plan, Target, attack
+from hullmark.search.attack import Plan, Target, attack, descend
 from hullmark.search.boxes import BoxTree, live_inputs
 from hullmark.search.effort import Effort
 from hullmark.search.judge import WitnessJudge
@@ -39,7 +39,11 @@ from hullmark.verdict import (
 FEW_INPUTS = 20
 ROOT = Ascent(steps=30, slope_rate=0.3, decay=0.9)
 ROOT_OBJECTIVE = Ascent(steps=40, decay=0.97)
-QUICK = Plan(restarts=4, steps=12)
+# The share of the time that goes into the root's bounds, at so many multiplications a second.
+ROOT_SHARE = 0.15
+ROOT_RATE = 5e9
+LOCAL = Plan(restarts=1, steps=15, first=0.05, last=0.002)
+QUICK = Plan(restarts=8, steps=20, first=0.1, last=0.002)
 THOROUGH = Plan(restarts=16, steps=40)
 
 
@@ -84,6 +88,8 @@ def decide(model: Model, prop: Property, options: Options, monitor: Monitor) -> 
             if proved and witness is None:
                 return Proved(effort.bound, deadline.elapsed(), _stats(effort))
             reason = "timeout" if deadline.expired() else "incomplete"
+    except Stopped:
+        reason = "timeout"
     except KeyboardInterrupt:
         reason = "interrupted"
     except (MemoryError, torch.OutOfMemoryError) as error:
@@ -101,10 +107,18 @@ def _search(question: Question, effort: Effort) -> tuple[bool, Witness | None]:
     """Whether everything was proved, and the witness if there is one."""
     effort.method = "attack"
     witness = _attack(question, QUICK, effort)
-    if witness is not None and witness.rounding == 0:
+    if question.replay.settles(witness):
         return False, witness
-    judge = WitnessJudge(question.replay)
-    judge.witness = witness
+    target = _target(question)
+
+    def hunt(x: torch.Tensor, case: torch.Tensor) -> Witness | None:
+        program = question.program.single
+        starts = x.to(program.dtype).unsqueeze(1)
+        with torch.enable_grad():
+            return descend(program, target.part(case), starts, question.replay, LOCAL, effort)
+
+    judge = WitnessJudge(question.replay, hunt)
+    judge.take(witness)
     cases = question.prop.cases
     if any(not case.constraints for case in cases):
         # Every input of such a case is a counterexample, and the attack found none that replays.
@@ -124,34 +138,37 @@ def _piecewise_linear(program: Program) -> bool:
     return all(i in program.slopes for i in program.nonlinear)
 
 
-def _attack(question: Question, plan: Plan, effort: Effort) -> Witness | None:
-    program = Program.compile(question.model.network, question.options.device, torch.float32)
+def _target(question: Question) -> Target:
+    program = question.program.single
     boxes = [case.box for case in question.prop.cases]
-    target = Target(
+    return Target(
         torch.stack([program.tensor(b.lower) for b in boxes]),
         torch.stack([program.tensor(b.upper) for b in boxes]),
-        objective_of(program, question.prop.cases),
-        torch.arange(len(boxes)),
+        question.objective.cast(program),
+        torch.arange(len(boxes), device=program.device),
     )
+
+
+def _attack(question: Question, plan: Plan, effort: Effort) -> Witness | None:
     with torch.enable_grad():
-        return attack(program, target, question.replay, plan, effort, question.options.seed)
+        return attack(
+            question.program.single,
+            _target(question),
+            question.replay,
+            plan,
+            effort,
+            question.options.seed,
+        )
 
 
 def _split_boxes(question: Question, judge: WitnessJudge, effort: Effort) -> bool:
     effort.method = "input splitting"
     cases, program = question.prop.cases, question.program
     tree = BoxTree(program, question.objective, judge, effort)
-    lower = torch.stack([_down(program, c.box.lower) for c in cases])
-    upper = torch.stack([-_down(program, -c.box.upper) for c in cases])
+    boxes = [program.enclosing(c.box.lower, c.box.upper) for c in cases]
+    lower = torch.stack([b[0] for b in boxes])
+    upper = torch.stack([b[1] for b in boxes])
     return tree.run(lower, upper, torch.arange(len(cases), device=program.device))
-
-
-def _down(program: Program, values: object) -> torch.Tensor:
-    """Values as tensors of the program's precision, rounded down."""
-    wide = torch.as_tensor(values, dtype=torch.float64).to(program.device)
-    near = wide.to(program.dtype)
-    below = torch.nextafter(near, torch.full_like(near, -torch.inf))
-    return torch.where(near.double() > wide, below, near)
 
 
 def _split_neurons(question: Question, judge: WitnessJudge, effort: Effort) -> bool:
@@ -165,11 +182,8 @@ def _split_neurons(question: Question, judge: WitnessJudge, effort: Effort) -> b
         if judge.finished or effort.deadline.expired():
             return False
         effort.method = "bounds"
-        root = Relaxation(
-            program,
-            _down(program, box.lower).unsqueeze(0),
-            -_down(program, -box.upper).unsqueeze(0),
-        )
+        root = Relaxation(program, *program.enclosing(box.lower, box.upper))
+        root.stop = effort.deadline.expired
         cases = torch.tensor(members, device=program.device)
         if not _prove_box(question, root, cases, judge, effort):
             return False
@@ -185,8 +199,8 @@ def _prove_box(
     judge: WitnessJudge,
     effort: Effort,
 ) -> bool:
-    objective = _chosen(question.objective, cases)
-    propagate(root)
+    objective = question.objective.select(cases)
+    propagate(root, sieve=True)
     found = ascend(root, objective, Ascent(steps=0))
     effort.lower = float(found.lower.min())
     if effort.lower > 0:
@@ -194,14 +208,14 @@ def _prove_box(
         effort.leaves += len(cases)
         return True
     effort.report("root bounds")
-    witness = _attack(question, THOROUGH, effort)
-    if witness is not None and (judge.witness is None or witness.rounding == 0):
-        judge.witness = witness
-        if judge.finished:
-            return False
+    judge.take(_attack(question, THOROUGH, effort))
+    if judge.finished:
+        return False
     better = Relaxation(question.program, root.lower, root.upper)
-    stop = effort.deadline.expired
-    propagate_optimised(better, replace(ROOT, stop=stop))
+    better.stop = stop = effort.deadline.expired
+    layers = max(1, len(question.program.pre_activations))
+    work = ROOT_RATE * ROOT_SHARE * min(effort.deadline.remaining(), 300.0) / layers
+    propagate_optimised(better, replace(ROOT, stop=stop, work=work), sieve=True)
     effort.report("root bounds")
     root_found: Ascended = ascend(better, objective, replace(ROOT_OBJECTIVE, stop=stop))
     effort.lower = float(root_found.lower.min())
@@ -233,12 +247,6 @@ class _Renamed:
         """Pass the points on under the cases' own numbers."""
         self._judge.offer(x, margin, self._cases[case])
 
-
-def _chosen(objective: Objective, cases: torch.Tensor) -> Objective:
-    return Objective(
-        objective.y[:, cases],
-        None if objective.x is None else objective.x[:, cases],
-        objective.bound[:, cases],
-        objective.used[:, cases],
-        objective.roundoff,
-    )
+    def hunt(self, x: torch.Tensor, margin: torch.Tensor, case: torch.Tensor) -> None:
+        """Pass the points on under the cases' own numbers."""
+        self._judge.hunt(x, margin, self._cases[case])

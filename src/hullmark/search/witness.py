@@ -56,6 +56,16 @@ class Replay:
         self._groups = tuple(_Group(prop, box, members) for box, members in prop.groups)
         self._group_of = {i: g for g in self._groups for i in g.members}
 
+    def settles(self, witness: Witness | None) -> bool:
+        """Whether no better witness can be hoped for.
+
+        One up to input rounding is good enough only where no box holds a representable input.
+        """
+        if witness is None:
+            return False
+        dtype = self._model.dtype
+        return not witness.rounding or all(g.inside(dtype).rounding.any() for g in self._groups)
+
     def confirm(self, x: Array, case: int | None = None) -> Witness | None:
         """The witness that `x` leads to, if any.
 
