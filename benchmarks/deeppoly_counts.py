@@ -82,7 +82,7 @@ def network_file(root: Path, name: str) -> Path:
 
 def _rivals(model: Model, label: int) -> tuple[Case, ...]:
     """For every other class the case that it is at least as likely as the label."""
-    box = Box.of([0] * model.network.input_size, [1] * model.network.input_size)
+    box = Box([0] * model.network.input_size, [1] * model.network.input_size)
     return tuple(
         Case(box, (Constraint.of({}, {label: 1, rival: -1}, 0),), CLASSES)
         for rival in range(CLASSES)

@@ -126,7 +126,7 @@ def _golden(entry: dict[str, list[list[str]]]) -> Golden:
         for kind in ("ibp", "triangle", "p1", "exact")
     }
     sides = ([low for low, _ in box], [high for _, high in box])
-    return Golden(str(entry["name"]), builder.build(node), Box.of(*sides), ranges)
+    return Golden(str(entry["name"]), builder.build(node), Box(*sides), ranges)
 
 
 def _floats(values: list[str] | list[list[str]]) -> NDArray[np.float64]:

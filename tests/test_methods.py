@@ -108,7 +108,7 @@ def test_a_bound_is_below_every_margin(method: str, name: str, dtype: str, radiu
     network = NETWORKS[name]
     rng = np.random.default_rng(7)
     centre = rng.normal(size=network.input_size)
-    box = Box.of(centre - radius, centre + radius)
+    box = Box(centre - radius, centre + radius)
     cases = some_cases(network, box)
     found = bound_cases(network, box, cases, method, dtype=dtype)
     x = sampled(box, 300, rng)
@@ -159,7 +159,7 @@ def test_zonotopes_keep_what_rows_share() -> None:
     twice = ops.Dense(np.ones((2, 1)), np.zeros(2))
     single = builder.add(ops.Rectifier(), 0)
     network = builder.build(builder.add(twice, single))
-    box = Box.of([-1.0], [1.0])
+    box = Box([-1.0], [1.0])
     case = Case(box, (Constraint.of({}, {0: 1, 1: -1}, 0),), 2)
     mixed = Case(box, (Constraint.of({0: -1}, {0: 2}, 0),), 2)
     by = {m: bound_cases(network, box, (case, mixed), m) for m in METHODS}
@@ -187,7 +187,7 @@ def test_no_method_borrows_from_another() -> None:
     better: set[tuple[str, str]] = set()
     for seed in range(30):
         network = dense(2, 4, 4, 1, seed=seed)
-        box = Box.of([-2.0, -2.0], [2.0, 2.0])
+        box = Box([-2.0, -2.0], [2.0, 2.0])
         cases = some_cases(network, box)[:1]
         by = {m: float(bound_cases(network, box, cases, m)[0]) for m in METHODS}
         better |= {(a, b) for a in METHODS for b in METHODS if by[a] > by[b] + 1e-3}
@@ -204,7 +204,7 @@ def test_a_mix_of_rows_proves_what_no_row_does() -> None:
     network = dense(1, 1, seed=0, op=None)
     weight = float(network.nodes[1].op.weight[0, 0])  # type: ignore[union-attr]
     bias = float(network.nodes[1].op.bias[0])  # type: ignore[union-attr]
-    box = Box.of([-1.0], [1.0])
+    box = Box([-1.0], [1.0])
     rows = (
         Constraint.of({}, {0: 1}, bias - abs(weight) / 2),
         Constraint.of({}, {0: -1}, -bias - abs(weight) / 2),
@@ -216,7 +216,7 @@ def test_a_mix_of_rows_proves_what_no_row_does() -> None:
 
 def test_a_case_without_constraints_is_never_excluded() -> None:
     network = NETWORKS["relu"]
-    box = Box.of([0, 0, 0], [0, 0, 0])
+    box = Box([0, 0, 0], [0, 0, 0])
     cases = (Case(box, (), 2), some_cases(network, box)[1])
     for method in METHODS:
         found = bound_cases(network, box, cases, method)
@@ -236,7 +236,7 @@ def test_numbers_at_the_ends_of_float(seed: int) -> None:
         layer = ops.Dense(rng.normal(size=(m, n)) * scale, rng.normal(size=m) * shift)
         node = builder.add(layer, node)
     network = builder.build(node)
-    box = Box.of([-1, -1], [1, 1])
+    box = Box([-1, -1], [1, 1])
     cases = tuple(Case(box, (Constraint.of({}, {0: s}, 0),), 1) for s in (1, -1))
     points = [[Fraction(int(k), 4) for k in rng.integers(-4, 5, 2)] for _ in range(40)]
     values = exactly(network, np.array(points, dtype=object))[:, 0]
@@ -263,7 +263,7 @@ def fractions(values: np.ndarray) -> np.ndarray:
 def test_roundoff_of_rows_is_paid() -> None:
     """A coefficient that is no float is bounded for all numbers it may stand for."""
     network = dense(1, 1, seed=0)
-    box = Box.of([1.0], [1.0])
+    box = Box([1.0], [1.0])
     exact = exactly(network, np.array([[Fraction(1)]]))[0, 0] / 3
     case = Case(box, (Constraint.of({}, {0: Fraction(1, 3)}, 0),), 1)
     for method in METHODS:
@@ -275,7 +275,7 @@ def test_roundoff_of_rows_is_paid() -> None:
 def test_queries_of_the_outputs() -> None:
     program = Program.compile(NETWORKS["relu"])
     lower, upper = program.enclosing(np.full((1, 3), -0.1), np.full((1, 3), 0.1))
-    box = Box.of([-0.1] * 3, [0.1] * 3)
+    box = Box([-0.1] * 3, [0.1] * 3)
     cases = tuple(Case(box, (Constraint.of({}, {j: s}, 0),), 2) for s in (1, -1) for j in range(2))
     by_case = bound_margins(program, lower, upper, objective_of(program, cases), "deeppoly")
     by_output = bound_margins(program, lower, upper, output_objective(program), "deeppoly")
@@ -298,7 +298,7 @@ class _Original:
 
 def test_what_is_not_known_is_named() -> None:
     network = NETWORKS["relu"]
-    box = Box.of([0, 0, 0], [1, 1, 1])
+    box = Box([0, 0, 0], [1, 1, 1])
     cases = some_cases(network, box)
     with pytest.raises(BadInput, match=r"unknown method 'milp'; known are ibp, deepz, .*best"):
         bound_cases(network, box, cases, "milp")
@@ -310,7 +310,7 @@ def test_what_is_not_known_is_named() -> None:
     builder = Builder((2,))
     soft = builder.build(builder.add(ops.Softmax(0), 0))
     with pytest.raises(Unsupported, match="Softmax_1: softmax can only be dropped"):
-        bound_cases(soft, Box.of([0, 0], [1, 1]), (), "ibp")
+        bound_cases(soft, Box([0, 0], [1, 1]), (), "ibp")
 
 
 def test_float32_boxes_are_rounded_outwards() -> None:

@@ -10,7 +10,7 @@ from hullmark.search.optimum import Optimum, minimise
 from hullmark.spec.sets import Box
 from hullmark.verdict import Options
 
-BOX = Box.of([-1, -1], [1, 1])
+BOX = Box([-1, -1], [1, 1])
 ROW = np.ones(1)
 # Convex and concave ones, and one that is either, neuron by neuron.
 ACTIVATIONS = {
@@ -69,7 +69,7 @@ def test_smooth_networks_are_split_over_their_inputs() -> None:
     builder = Builder((1,))
     both = builder.add(ops.Concat(0), builder.add(ops.Tanh(), 0), 0)
     network = builder.build(builder.add(ops.Dense(np.array([[1.0, -0.5]]), np.zeros(1)), both))
-    box = Box.of([-3], [3])
+    box = Box([-3], [3])
     turn = float(np.arccosh(np.sqrt(2)))
     least = min(np.tanh(3) - 1.5, turn / 2 - np.tanh(turn))
     found = minimise(network, box, ROW, 1e-7)
@@ -83,7 +83,7 @@ def test_a_box_of_one_point() -> None:
     network = network_of(ACTIVATIONS["relu"], 0)
     value = float(network.evaluate(np.array([[0.25, -0.5]]))[0, 0])
     for splitting in ("neurons", "inputs"):
-        found = minimise(network, Box.of([0.25, -0.5], [0.25, -0.5]), ROW, 1e-6, splitting)
+        found = minimise(network, Box([0.25, -0.5], [0.25, -0.5]), ROW, 1e-6, splitting)
         assert found.lower <= value + 1e-12 and value - 1e-12 <= found.upper
         assert found.upper - found.lower <= 1e-9
 

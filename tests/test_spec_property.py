@@ -28,7 +28,7 @@ def properties(draw: st.DrawFn) -> Property:
     cases = []
     for _ in range(draw(st.integers(0, 3))):
         low = [draw(small), draw(small)]
-        box = Box.of(low, [v + draw(st.sampled_from([0, Fraction(1, 3), 1])) for v in low])
+        box = Box(low, [v + draw(st.sampled_from([0, Fraction(1, 3), 1])) for v in low])
         cases.append(Case(box, tuple(draw(st.lists(constraints(), max_size=3))), 3))
     return Property(2, 3, tuple(cases), "test")
 
@@ -64,7 +64,7 @@ def test_violated_agrees_with_brute_fractions(p: Property, x: list, y: list) -> 
 
 @given(st.lists(constraints(), min_size=1, max_size=4))
 def test_float_rows_are_within_their_roundoff(made: list[Constraint]) -> None:
-    case = Case(Box.of([0, 0], [1, 1]), tuple(made), 3)
+    case = Case(Box([0, 0], [1, 1]), tuple(made), 3)
     rows = case.rows
     roundoff = Fraction(rows.roundoff)
     exact = True
@@ -82,7 +82,7 @@ def test_float_rows_are_within_their_roundoff(made: list[Constraint]) -> None:
 
 
 def test_coefficients_outside_of_float64_are_refused() -> None:
-    box = Box.of([0], [1])
+    box = Box([0], [1])
     for value, message in (
         (Fraction(10) ** 400, "Y_0 is beyond"),
         (Fraction(1, 10**320), "too small"),
@@ -94,7 +94,7 @@ def test_coefficients_outside_of_float64_are_refused() -> None:
 
 
 def test_strict_and_closed_are_told_apart_at_the_edge() -> None:
-    box = Box.of(["0.1"], ["0.3"])
+    box = Box(["0.1"], ["0.3"])
     closed = Property(1, 1, (Case(box, (Constraint.of({}, {0: 1}, "0.5"),), 1),), "p")
     strict = Property(1, 1, (Case(box, (Constraint.of({}, {0: 1}, "0.5", strict=True),), 1),), "p")
     x = np.array([0.1])
@@ -105,7 +105,7 @@ def test_strict_and_closed_are_told_apart_at_the_edge() -> None:
 
 
 def test_outputs_that_are_not_finite_are_no_counterexample() -> None:
-    p = Property(1, 1, (Case(Box.of([0], [1]), (Constraint.of({}, {0: -1}, 0),), 1),), "p")
+    p = Property(1, 1, (Case(Box([0], [1]), (Constraint.of({}, {0: -1}, 0),), 1),), "p")
     assert p.violated(np.array([0.5]), np.array([1.0]))
     for bad in (np.nan, np.inf):
         assert not p.violated(np.array([0.5]), np.array([bad]))
@@ -113,7 +113,7 @@ def test_outputs_that_are_not_finite_are_no_counterexample() -> None:
 
 
 def test_cases_are_grouped_by_their_box() -> None:
-    a, b = Box.of([0], [1]), Box.of([0], [1])
+    a, b = Box([0], [1]), Box([0], [1])
     made = tuple(Case(box, (), 1) for box in (a, b, a))
     groups = Property(1, 1, made, "p").groups
     assert [(box is a, members) for box, members in groups] == [(True, (0, 2)), (False, (1,))]
@@ -138,7 +138,7 @@ def test_sizes_are_checked() -> None:
     ],
 )
 def test_when_softmax_may_be_dropped(x: dict, y: dict, bound: object, allowed: bool) -> None:
-    box = Box.of([0], [1])
+    box = Box([0], [1])
     fine = Constraint.of({}, {1: 1, 2: -1}, 0, strict=True)
     p = Property(1, 3, (Case(box, (fine, Constraint.of(x, y, bound)), 3),), "p")
     assert p.permits_dropping_softmax() is allowed

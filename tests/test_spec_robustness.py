@@ -71,7 +71,7 @@ def test_robustness_must_fit_the_network() -> None:
     for sizes, message in (((3, 4), "2 inputs"), ((2, 5), "4 classes")):
         with pytest.raises(BadInput, match=message):
             question.property(*sizes)
-    box = Box.of([0], [1])
+    box = Box([0], [1])
     with pytest.raises(BadInput, match="label 3"):
         classified(box, 3).property(1, 3)
     with pytest.raises(BadInput, match="target 3"):
@@ -83,13 +83,13 @@ def test_robustness_must_fit_the_network() -> None:
 @pytest.mark.parametrize("label", [-1, True, 1.0, "1"])
 def test_a_label_is_an_index(label: object) -> None:
     with pytest.raises(BadInput, match="label"):
-        classified(Box.of([0], [1]), label)
+        classified(Box([0], [1]), label)
     with pytest.raises(BadInput, match="both 1"):
-        classified(Box.of([0], [1]), 1, target=1)
+        classified(Box([0], [1]), 1, target=1)
 
 
 def test_unsafe_is_a_union_of_polyhedra() -> None:
-    box = Box.of([0], [1])
+    box = Box([0], [1])
     p = unsafe(box, [[([1, 0], -1), ([0, 1], -1)], [(np.array([-1.0, 0.0]), -5)]])
     x = np.array([0.5])
     assert [p.violated(x, np.array(y)) for y in ([-1, -1], [-1, 0], [5, 0], [4, 4])] == [
@@ -103,7 +103,7 @@ def test_unsafe_is_a_union_of_polyhedra() -> None:
 
 
 def test_holds_is_violated_strictly_beyond_the_claim() -> None:
-    p = holds(Box.of([0], [1]), [([1, "0.5"], "0.3"), ([-1, 0], 7)])
+    p = holds(Box([0], [1]), [([1, "0.5"], "0.3"), ([-1, 0], 7)])
     x = np.array([0.5])
     assert not p.violated(x, np.array([Fraction(3, 10), Fraction(0)], dtype=object))
     assert p.violated(x, np.array([0.3 + 1e-12, 0.0]))
@@ -112,7 +112,7 @@ def test_holds_is_violated_strictly_beyond_the_claim() -> None:
 
 
 def test_a_polytope_limits_the_inputs() -> None:
-    simplex = Polytope(np.array([[1, 1], [-1, 0]]), [1, "-0.1"], Box.of([0, 0], [1, 1]))
+    simplex = Polytope(np.array([[1, 1], [-1, 0]]), [1, "-0.1"], Box([0, 0], [1, 1]))
     p = unsafe(simplex, [[([1], 0)]])
     y = np.array([0.0])
     for x, inside in (([0.5, 0.5], True), ([0.6, 0.5], False), ([0.05, 0.5], False)):
@@ -123,7 +123,7 @@ def test_a_polytope_limits_the_inputs() -> None:
 
 
 def test_an_empty_polytope_is_vacuous() -> None:
-    box = Box.of([0, 0], [1, 1])
+    box = Box([0, 0], [1, 1])
     with pytest.raises(VacuousProperty):
         unsafe(Polytope([[1, 1]], [-1], box), [[([1], 0)]])
     with pytest.raises(VacuousProperty):
@@ -136,11 +136,11 @@ def test_an_empty_polytope_is_vacuous() -> None:
 )
 def test_unsafe_sets_that_cannot_be_used(rows: list, message: str) -> None:
     with pytest.raises(BadInput, match=message):
-        unsafe(Box.of([0], [1]), rows)
+        unsafe(Box([0], [1]), rows)
 
 
 def test_polytopes_that_cannot_be_used() -> None:
-    box = Box.of([0], [1])
+    box = Box([0], [1])
     for a, b, message in (([[1]], [1, 2], "1 rows but 2"), ([[1, 2]], [1], "2 entries for 1")):
         with pytest.raises(BadInput, match=message):
             unsafe(Polytope(a, b, box), [[([1], 0)]])

@@ -22,7 +22,7 @@ from hullmark.spec.sets import Box
 from hullmark.verdict import Monitor, Options, Progress, Proved, Stats, Unknown
 
 ROOT = Path(__file__).resolve().parent.parent
-BOX = Box.of([0, 0], [1, 1])
+BOX = Box([0, 0], [1, 1])
 PROVED = Proved(1.0, 0.1, Stats("bounds"))
 Decide = Callable[[Model, Property, Options, Monitor], object]
 
@@ -226,7 +226,7 @@ def test_every_box_up_to_a_few_is_checked_for_parity(
     monkeypatch.setattr(
         module, "check_parity", lambda model, lower, upper, seed: seen.append(float(lower[0]))
     )
-    boxes = [Box.of([i, 0], [i + 1, 1]) for i in range(1000)]
+    boxes = [Box([i, 0], [i + 1, 1]) for i in range(1000)]
     few = Property(2, 3, tuple(Case(b, (ORDER,), 3) for b in boxes[:3]), "prop")
     hm.verify(model_of(DENSE), few)
     assert seen == [0, 1, 2]
@@ -369,12 +369,12 @@ def test_bounds_of_outputs_over_a_box() -> None:
     with pytest.raises(hm.BadInput, match="objective"):
         hm.bound(model_of(DENSE), BOX, objective=np.ones(4))
     with pytest.raises(hm.BadInput):
-        hm.bound(model_of(DENSE), Box.of([0], [1]))
+        hm.bound(model_of(DENSE), Box([0], [1]))
 
 
 @pytest.mark.usefixtures("interval_bounds")
 def test_bounds_of_a_property_keep_the_order_of_its_cases() -> None:
-    other = Box.of([2, 2], [3, 3])
+    other = Box([2, 2], [3, 3])
     cases = (
         Case(BOX, (LEVEL,), 3),
         Case(other, (LEVEL,), 3),

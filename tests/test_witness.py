@@ -58,7 +58,7 @@ def below(j: int, bound: object, strict: bool = False) -> Constraint:
 
 def test_a_violation_is_replayed_and_described() -> None:
     model, original = model_of(identity(2))
-    prop = asks(Box.of([0, 0], [1, 1]), [below(0, -5)], [below(1, "0.5")], outputs=2)
+    prop = asks(Box([0, 0], [1, 1]), [below(0, -5)], [below(1, "0.5")], outputs=2)
     witness = confirm(model, prop, np.array([0.9, 0.25]))
     assert witness is not None
     assert witness.case == 1
@@ -72,7 +72,7 @@ def test_a_violation_is_replayed_and_described() -> None:
 def test_a_candidate_outside_is_brought_inside() -> None:
     # 0.1 is no float: the largest float32 below it is the largest input there is.
     model, _ = model_of(identity(1))
-    prop = asks(Box.of(["0"], ["0.1"]), [Constraint.of({}, {0: -1}, "-0.0999")])
+    prop = asks(Box(["0"], ["0.1"]), [Constraint.of({}, {0: -1}, "-0.0999")])
     witness = confirm(model, prop, np.array([0.1 + 1e-9]))
     assert witness is not None
     assert Fraction(float(witness.input[0])) <= Fraction(1, 10)
@@ -82,7 +82,7 @@ def test_a_candidate_outside_is_brought_inside() -> None:
 def test_only_the_original_decides() -> None:
     # The search's own copy says 0, the original says 1.
     model, _ = model_of(linear([[0.0]], [0.0]), lambda x: np.ones_like(x))
-    prop = asks(Box.of([0], [1]), [below(0, "0.5")])
+    prop = asks(Box([0], [1]), [below(0, "0.5")])
     assert confirm(model, prop, np.array([0.5])) is None
     other, _ = model_of(linear([[0.0]], [1.0]), lambda x: np.zeros_like(x))
     assert confirm(other, prop, np.array([0.5])) is not None
@@ -91,9 +91,9 @@ def test_only_the_original_decides() -> None:
 def test_there_is_no_tolerance() -> None:
     tiny = float(np.finfo(F32).smallest_subnormal)
     model, _ = model_of(identity(1), lambda x: np.full_like(x, tiny))
-    assert confirm(model, asks(Box.of([0], [1]), [below(0, 0)]), np.array([0.5])) is None
-    assert confirm(model, asks(Box.of([0], [1]), [below(0, tiny)]), np.array([0.5])) is not None
-    strict = asks(Box.of([0], [1]), [below(0, tiny, strict=True)])
+    assert confirm(model, asks(Box([0], [1]), [below(0, 0)]), np.array([0.5])) is None
+    assert confirm(model, asks(Box([0], [1]), [below(0, tiny)]), np.array([0.5])) is not None
+    strict = asks(Box([0], [1]), [below(0, tiny, strict=True)])
     assert confirm(model, strict, np.array([0.5])) is None
 
 
@@ -103,14 +103,14 @@ def test_one_at_a_time_decides_and_not_the_batch() -> None:
         return np.full_like(x, 1e-7 if len(x) == 1 else -1e-7)
 
     model, original = model_of(identity(1), run)
-    prop = asks(Box.of([0], [1]), [below(0, 0)])
+    prop = asks(Box([0], [1]), [below(0, 0)])
     assert confirm_any(model, prop, np.linspace(0, 1, 5)[:, None]) is None
     assert {1, 5} <= set(original.batches)
 
 
 def test_the_most_violating_candidate_is_taken_first() -> None:
     model, _ = model_of(identity(1))
-    prop = asks(Box.of([-1], [1]), [below(0, 0)])
+    prop = asks(Box([-1], [1]), [below(0, 0)])
     witness = confirm_any(model, prop, np.array([[0.5], [-0.25], [-0.75], [np.nan]]))
     assert witness is not None
     assert witness.input[0] == F32(-0.75)
@@ -122,7 +122,7 @@ def test_an_interval_without_floats_gives_a_rounded_witness() -> None:
     # Between 1 and the next float32, 1 + 2^-23, closer to 1.
     point = Decimal("1.00000001")
     model, _ = model_of(identity(2))
-    prop = asks(Box.of([point, 0], [point, 1]), [below(1, "0.5")], outputs=2)
+    prop = asks(Box([point, 0], [point, 1]), [below(1, "0.5")], outputs=2)
     witness = confirm(model, prop, np.array([1.00000001, 0.25]))
     assert witness is not None
     assert witness.input[0] == 1
@@ -137,8 +137,8 @@ def test_an_interval_without_floats_gives_a_rounded_witness() -> None:
 def test_a_witness_of_another_case_must_be_of_that_box() -> None:
     # Case 0 holds no float; case 1 is far away. A point for case 0 must not be judged by case 1.
     point = Decimal("1.00000001")
-    first = Case(Box.of([point], [point]), (below(0, -5),), 1)
-    second = Case(Box.of([5], [6]), (below(0, 3),), 1)
+    first = Case(Box([point], [point]), (below(0, -5),), 1)
+    second = Case(Box([5], [6]), (below(0, 3),), 1)
     model, _ = model_of(identity(1))
     prop = Property(1, 1, (first, second), "prop")
     assert confirm(model, prop, np.array([1.0])) is None
@@ -146,8 +146,8 @@ def test_a_witness_of_another_case_must_be_of_that_box() -> None:
 
 def test_a_witness_without_rounding_is_preferred() -> None:
     point = Decimal("1.00000001")
-    rounded = Case(Box.of([point], [point]), (below(0, 3),), 1)
-    exact = Case(Box.of([1], [1]), (below(0, 3),), 1)
+    rounded = Case(Box([point], [point]), (below(0, 3),), 1)
+    exact = Case(Box([1], [1]), (below(0, 3),), 1)
     model, _ = model_of(identity(1))
     prop = Property(1, 1, (rounded, exact), "prop")
     # Nearest to the box without floats, which is tried first and leads to a witness too.
@@ -166,7 +166,7 @@ def test_a_box_that_lies_about_its_floats_is_caught(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(Box, "float_inside", too_large)
     model, _ = model_of(identity(1))
-    prop = asks(Box.of([0], [1]), [below(0, 5)])
+    prop = asks(Box([0], [1]), [below(0, 5)])
     # 1.5 itself is refused; of the repairs the end of the box is an input.
     witness = confirm(model, prop, np.array([1.5]))
     assert witness is not None
@@ -174,7 +174,7 @@ def test_a_box_that_lies_about_its_floats_is_caught(monkeypatch: pytest.MonkeyPa
 
 
 def test_the_nearest_of_many_boxes_is_tried() -> None:
-    cases = tuple(Case(Box.of([i], [i + 0.5]), (below(0, 30.25),), 1) for i in range(50))
+    cases = tuple(Case(Box([i], [i + 0.5]), (below(0, 30.25),), 1) for i in range(50))
     model, _ = model_of(identity(1))
     prop = Property(1, 1, cases, "prop")
     witness = confirm(model, prop, np.array([30.1]))
@@ -187,7 +187,7 @@ def test_input_constraints_are_exact() -> None:
     # x0 + x1 <= 1/10 with decimals, on the edge; and the output condition always holds.
     edge = Constraint.of({0: 1, 1: 1}, {}, "0.1")
     model, _ = model_of(identity(2))
-    prop = asks(Box.of([0, 0], [1, 1]), [edge, below(0, 5)], outputs=2)
+    prop = asks(Box([0, 0], [1, 1]), [edge, below(0, 5)], outputs=2)
     assert confirm(model, prop, np.array([0.5, 0.5])) is None
     near = confirm(model, prop, np.array([0.05, 0.05]))
     assert near is None or prop.violated(near.input, near.output)
@@ -199,7 +199,7 @@ def test_input_constraints_are_exact() -> None:
 def test_a_near_miss_is_repaired() -> None:
     # Only the corner itself violates; the candidate stops a little short of it.
     model, _ = model_of(identity(1))
-    prop = asks(Box.of([0], [1]), [Constraint.of({}, {0: -1}, -1)])
+    prop = asks(Box([0], [1]), [Constraint.of({}, {0: -1}, -1)])
     witness = confirm(model, prop, np.array([1 - 1e-7]))
     assert witness is not None
     assert witness.input[0] == 1
@@ -209,14 +209,14 @@ def test_a_near_miss_is_repaired() -> None:
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_outputs_that_are_not_numbers_refute_nothing(value: float) -> None:
     model, _ = model_of(identity(1), lambda x: np.full_like(x, value))
-    prop = asks(Box.of([0], [1]), [below(0, 0)])
+    prop = asks(Box([0], [1]), [below(0, 0)])
     assert confirm(model, prop, np.array([0.5])) is None
     assert confirm_any(model, prop, np.array([[0.5], [0.25]])) is None
 
 
 def test_candidates_that_are_not_numbers_lead_nowhere() -> None:
     model, _ = model_of(identity(1))
-    prop = asks(Box.of([0], [1]), [below(0, 5)])
+    prop = asks(Box([0], [1]), [below(0, 5)])
     assert confirm(model, prop, np.array([np.nan])) is None
     huge = confirm(model, prop, np.array([1e300]))
     assert huge is not None
@@ -225,7 +225,7 @@ def test_candidates_that_are_not_numbers_lead_nowhere() -> None:
 
 def test_a_model_in_double_precision_keeps_it() -> None:
     model, _ = model_of(identity(1), dtype=np.float64)
-    prop = asks(Box.of(["0.1"], ["0.3"]), [below(0, "0.2")])
+    prop = asks(Box(["0.1"], ["0.3"]), [below(0, "0.2")])
     witness = confirm(model, prop, np.array([0.15000000000000002]))
     assert witness is not None
     assert witness.input.dtype == np.float64
@@ -242,17 +242,17 @@ def test_no_case_means_no_witness() -> None:
 def test_a_property_of_other_sizes_is_refused() -> None:
     model, _ = model_of(identity(1))
     with pytest.raises(BadInput, match="2 inputs"):
-        Replay(model, asks(Box.of([0, 0], [1, 1]), [below(0, 0)]))
+        Replay(model, asks(Box([0, 0], [1, 1]), [below(0, 0)]))
 
 
 def test_margins_are_the_largest_row() -> None:
     case = Case(
-        Box.of([0], [1]),
+        Box([0], [1]),
         (Constraint.of({0: 2}, {0: 1}, "0.5"), Constraint.of({}, {0: -1}, 3)),
         1,
     )
     assert exact_margin(case, np.array([0.25]), np.array([1.0])) == 1.0
-    assert exact_margin(Case(Box.of([0], [1]), (), 1), np.zeros(1), np.zeros(1)) == -np.inf
+    assert exact_margin(Case(Box([0], [1]), (), 1), np.zeros(1), np.zeros(1)) == -np.inf
 
 
 @given(
@@ -262,7 +262,7 @@ def test_margins_are_the_largest_row() -> None:
 )
 def test_every_witness_is_one(sides: list[tuple[int, int]], level: int, place: list[float]) -> None:
     n = len(sides)
-    box = Box.of(
+    box = Box(
         [Fraction(a, 100) for a, _ in sides], [Fraction(a + width, 100) for a, width in sides]
     )
     model, _ = model_of(linear([[1.0] * n], [0.0]), lambda x: x.sum(axis=1, keepdims=True))

@@ -240,7 +240,8 @@ def _tell_verdict(verdict: Verdict, display: Display) -> None:
 
 def _tell_bounds(report: "BoundReport") -> None:
     for j, (low, high) in enumerate(zip(report.lower, report.upper, strict=True)):
-        say(sys.stdout, f"Y_{j}   [{low:.6g}, {high:.6g}]")
+        interval = f"[{results.floor_text(low, 6)}, {results.ceiling_text(high, 6)}]"
+        say(sys.stdout, f"Y_{j}   {interval}")
     margin = results.floor_text(report.margin)
     say(sys.stdout, f"{report.method} in {report.seconds:.2f} s   worst margin ≥ {margin}")
 

@@ -6,7 +6,7 @@ import os
 import platform
 import sys
 import tempfile
-from decimal import ROUND_FLOOR, Context, Decimal
+from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -45,9 +45,18 @@ def exit_code(verdict: Verdict) -> int:
 
 def floor_text(value: float, digits: int = 3) -> str:
     """`value` to a few digits, rounded down so that a proven lower bound stays one."""
+    return _rounded_text(value, digits, ROUND_FLOOR)
+
+
+def ceiling_text(value: float, digits: int = 3) -> str:
+    """`value` to a few digits, rounded up so that a proven upper bound stays one."""
+    return _rounded_text(value, digits, ROUND_CEILING)
+
+
+def _rounded_text(value: float, digits: int, rounding: str) -> str:
     if not math.isfinite(value):
         return {math.inf: "∞", -math.inf: "-∞"}.get(value, "?")
-    rounded = Context(prec=digits, rounding=ROUND_FLOOR).create_decimal(Decimal(value))
+    rounded = Context(prec=digits, rounding=rounding).create_decimal(Decimal(value))
     plain = not rounded or -5 <= rounded.adjusted() < 7
     return f"{rounded.normalize():{'f' if plain else 'e'}}"
 

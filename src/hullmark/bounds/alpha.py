@@ -294,7 +294,7 @@ def tighten(
     nodes = relaxation.program.network.nodes
     total = sum(nodes[i].size for i in relaxation.program.slopes if i < node)
     largest = max(n.size for n in nodes[: node + 1])
-    piece = max(1, CHUNK // (relaxation.batch * max(4 * total, largest)))
+    piece = max(1, 4 * CHUNK // (relaxation.batch * max(4 * total, largest)))
     spent = 4.0 * relaxation.batch * neurons.shape[-1] * relaxation.program.work[node]
     steps = max(min(ascent.steps, int(ascent.work / spent)), 0)
     sides: list[Tensor] = []

@@ -17,7 +17,7 @@ from hullmark.bounds.relaxation import Relaxation, Stopped
 from hullmark.bounds.rounding import down
 
 # Coefficients that one pass may hold at a time, in numbers; it bounds the memory of a pass.
-CHUNK = 8_000_000
+CHUNK = 400_000
 
 
 @dataclass(frozen=True, eq=False)

@@ -165,6 +165,7 @@ class BoxTree:
         """Bound all pre-activations; only neurons whose sign is open take a backward pass."""
         program = self._program
         relaxation = Relaxation(program, lower, upper)
+        relaxation.stop = self._effort.deadline.expired
         parts: list[Tensor] = []
         known = dict(zip(self._places, sign.split(list(self._places.values()), dim=1), strict=True))
         first = min(program.nonlinear, default=len(program.kernels))

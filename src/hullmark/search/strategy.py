@@ -35,8 +35,11 @@ from hullmark.verdict import (
     Witness,
 )
 
-# Up to so many inputs that can vary, boxes are split; beyond, neurons.
-FEW_INPUTS = 20
+# Boxes are split if at most so many inputs vary, or if a few more do and one backward pass takes
+# at most so many multiplications; neurons otherwise.
+FEW_INPUTS = 8
+SOME_INPUTS = 20
+SMALL_WORK = 5_000_000
 ROOT = Ascent(steps=30, slope_rate=0.3, decay=0.9)
 ROOT_OBJECTIVE = Ascent(steps=40, decay=0.97)
 # The share of the time that goes into the root's bounds, at so many multiplications a second.
@@ -127,7 +130,8 @@ def _search(question: Question, effort: Effort) -> tuple[bool, Witness | None]:
         len(live_inputs(torch.as_tensor(box.lower)[None], torch.as_tensor(box.upper)[None]))
         for box, _ in question.prop.groups
     )
-    if live <= FEW_INPUTS or not _piecewise_linear(question.program):
+    small = live <= SOME_INPUTS and question.program.work[-1] <= SMALL_WORK
+    if live <= FEW_INPUTS or small or not _piecewise_linear(question.program):
         proved = _split_boxes(question, judge, effort)
     else:
         proved = _split_neurons(question, judge, effort)

@@ -90,7 +90,7 @@ class Assertions:
         for constraint in own:
             bounds.apply(constraint)
         try:
-            return Box.of(
+            return Box(
                 [bounds.lower.get(i) for i in range(input_size)],
                 [bounds.upper.get(i) for i in range(input_size)],
             )

@@ -36,7 +36,7 @@ def load_property(
 
 
 def _read(path: Path) -> Source:
-    zipped = path.with_name(path.name + ".gz")
+    zipped = Path(f"{path}.gz")
     if not path.exists() and zipped.exists():
         path = zipped
     try:
@@ -47,7 +47,9 @@ def _read(path: Path) -> Source:
         return Source(str(path), data.decode("utf-8"))
     except FileNotFoundError:
         raise BadInput(f"{path}: there is no such file") from None
-    except (OSError, EOFError, zlib.error) as error:
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise BadInput(f"{path}: cannot be read: {error}") from None
+    except OSError as error:
+        raise BadInput(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise BadInput(f"{path}: is not a text file in UTF-8") from None

@@ -126,7 +126,7 @@ def Linf(  # noqa: N802 - the ball's own name
         least, greatest = (as_fraction(value) for value in clip)
         lower = [max(value, least) for value in lower]
         upper = [min(value, greatest) for value in upper]
-    return Box.of(lower, upper)
+    return Box(lower, upper)
 
 
 def robust(

@@ -1,6 +1,6 @@
 """Sets of inputs: the closed box, with its bounds exactly as they were written."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from fractions import Fraction
 from functools import cached_property
 from typing import Any
@@ -37,12 +37,12 @@ class Inside:
     rounding: Floats
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, init=False)
 class Box:
     """The closed box of the inputs `x` with `lower[i] <= x[i] <= upper[i]`; never empty.
 
-    `exact_lower` and `exact_upper` are the bounds as written; `lower` and `upper` (float64,
-    `(n,)`) are those bounds rounded outwards. Build one with `Box.of`.
+    `exact_lower` and `exact_upper` are the bounds as given; `lower` and `upper` (float64,
+    `(n,)`) are those bounds rounded outwards.
 
     Trust: `exact_lower` and `exact_upper` are the box. The float box contains it, and each
     bound is the tightest float64 that does so.
@@ -53,8 +53,7 @@ class Box:
     exact_lower: tuple[Number, ...] = field(repr=False)
     exact_upper: tuple[Number, ...] = field(repr=False)
 
-    @classmethod
-    def of(cls, lower: Values, upper: Values) -> "Box":
+    def __init__(self, lower: Values, upper: Values) -> None:
         """The box between two sequences of numbers, of any shape, read in row-major order.
 
         Arguments:
@@ -87,7 +86,10 @@ class Box:
                     f"the input box is empty: X_{i} has the lower bound {shown(exact_lower[i])} "
                     f"and the upper bound {shown(exact_upper[i])}"
                 )
-        return cls(low, high, exact_lower, exact_upper)
+        values = (low, high, exact_lower, exact_upper)
+        for own, value in zip(fields(self), values, strict=True):
+            # What the constructor of a frozen dataclass does, too.
+            object.__setattr__(self, own.name, value)
 
     @property
     def size(self) -> int:

@@ -111,7 +111,7 @@ def declared(info: onnx.ValueInfoProto, path: Path) -> tuple[np.dtype[np.floatin
 
 
 def _read_bytes(path: Path) -> bytes:
-    zipped = path.with_name(path.name + ".gz")
+    zipped = Path(f"{path}.gz")
     source = zipped if not path.exists() and zipped.exists() else path
     try:
         data = source.read_bytes()
