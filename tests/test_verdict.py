@@ -99,11 +99,13 @@ def test_a_printed_lower_bound_is_still_one(value: float) -> None:
     assert shown <= Fraction(value)
     if value:
         assert abs(shown - Fraction(value)) <= abs(Fraction(value)) / 100
+    assert Fraction(results.ceiling_text(-value)) == -shown
 
 
 def test_infinite_bounds_are_printed_as_such() -> None:
     assert results.floor_text(math.inf) == "∞"
     assert results.floor_text(-math.inf) == "-∞"
+    assert results.ceiling_text(math.inf) == "∞"
 
 
 def test_competition_result_reads_back_exactly() -> None:

@@ -15,7 +15,7 @@ from hullmark.bounds.alpha import Ascent, ascend
 from hullmark.bounds.linear import Pass, backward, bound_neurons
 from hullmark.bounds.objective import Objective
 from hullmark.bounds.program import Program
-from hullmark.bounds.relaxation import Relaxation
+from hullmark.bounds.relaxation import Relaxation, Stopped
 from hullmark.bounds.rounding import SAFETY, down, gamma, up
 from hullmark.search.effort import Effort
 from hullmark.search.frontier import Columns, Frontier
@@ -99,6 +99,9 @@ class BoxTree:
             rows = self._frontier.pop(self._batch)
             try:
                 self._expand(rows)
+            except Stopped:
+                self._frontier.push(rows)
+                return False
             except BaseException:
                 self._frontier.push(rows)
                 raise
