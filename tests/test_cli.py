@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import hullmark
+from hullmark import results
 from hullmark.cli import run
 from hullmark.console import Lines, LiveView, say, summary
 from hullmark.errors import BadInput, Unsupported
@@ -226,6 +227,43 @@ def test_a_signal_lets_the_search_end_itself() -> None:
     out, err, _ = interrupt(process, signal.SIGINT)
     assert process.returncode == 22, err
     assert "worst margin ≥ -0.25   2 open domains" in out
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are sent differently there")
+def test_an_error_that_an_interrupt_causes_is_none() -> None:
+    body = """
+    try:
+        wait()
+    except KeyboardInterrupt:
+        raise ImportError("initialization failed")
+    """
+    process = spawn(body)
+    out, err, _ = interrupt(process, signal.SIGINT)
+    assert process.returncode == 22, err
+    assert out.startswith("unknown (interrupted)")
+    assert "internal" not in err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are sent differently there")
+def test_an_interrupt_while_the_program_loads_is_one_line() -> None:
+    script = """
+    import builtins, sys, time
+    from hullmark.__main__ import main
+    def load(*arguments):
+        print("waiting", file=sys.stderr, flush=True)
+        time.sleep(60)
+    builtins.__import__ = load
+    main()
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    out, err, _ = interrupt(process, signal.SIGINT)
+    assert (process.returncode, out, err) == (22, "", "hullmark: interrupted\n")
+    assert results.EXIT_UNKNOWN["interrupted"] == 22
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are sent differently there")

@@ -44,7 +44,8 @@ def refused(path: Path, kind: type[HullmarkError], *words: str) -> None:
 
 def test_missing_file(tmp_path: Path) -> None:
     refused(tmp_path / "none.onnx", BadInput, "no such file")
-    refused(tmp_path, BadInput, "cannot be read")
+    for folder in (tmp_path, Path(), Path("/")):
+        refused(folder, BadInput, "cannot be read")
 
 
 @pytest.mark.parametrize("share", [0.2, 0.5, 0.9, 0.99])

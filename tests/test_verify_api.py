@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import hullmark as hm
 from hullmark.network.graph import Builder, Network
-from hullmark.network.model import Model
+from hullmark.network.model import Model, check_parity
 from hullmark.network.ops import Array, Dense, Op, Rectifier, Reshape, Softmax
 from hullmark.spec.property import Case, Constraint, Property
 from hullmark.spec.sets import Box
@@ -215,6 +215,11 @@ def test_parity_is_always_checked(search: Callable[[Decide], None]) -> None:
     lying = replace(good, original=Exact(other))
     with pytest.raises(hm.ParityError, match="net"):
         hm.verify(lying, asks(ORDER))
+
+
+def test_parity_looks_at_representable_inputs_only() -> None:
+    # The bounds exceed the range of float32, in which they would turn into infinities.
+    assert check_parity(model_of(DENSE), np.array([-1e39, 0]), np.array([1e39, 1])) < 1e-6
 
 
 def test_every_box_up_to_a_few_is_checked_for_parity(

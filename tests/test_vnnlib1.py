@@ -273,6 +273,9 @@ def test_gzip_is_found_and_read(tmp_path: Path) -> None:
     ):
         with pytest.raises(BadInput, match=message):
             load_property(tmp_path / name)
+    for folder in (".", "/"):
+        with pytest.raises(BadInput, match="cannot be read"):
+            load_property(folder)
 
 
 def test_large_files_are_read_quickly() -> None:

@@ -223,7 +223,10 @@ def _verify(report: _Report, quiet: bool) -> int:
             from hullmark.verify import verify_with
 
             verdict = verify_with(report.net, report.spec, report.options, recorder)
-        except KeyboardInterrupt:
+        except BaseException as error:
+            # Native code that is interrupted, as while a module loads, raises errors of its own.
+            if not (guard.interrupted or isinstance(error, KeyboardInterrupt)):
+                raise
             verdict = recorder.unknown("interrupted", deadline.elapsed(), "")
         finally:
             guard.release()

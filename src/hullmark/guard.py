@@ -45,6 +45,8 @@ class Guard:
         last_words: called from the watchdog's thread with the reason, if the search has not
             ended shortly after its deadline, or after a signal; writes down what is known and
             returns the exit code that the process then ends with at once.
+
+    `interrupted` says whether a signal has raised `KeyboardInterrupt`.
     """
 
     def __init__(self, deadline: Deadline, last_words: LastWords) -> None:
@@ -55,6 +57,7 @@ class Guard:
         self._writer.setblocking(False)
         self._ending = threading.Lock()
         self._over = False
+        self.interrupted = False
         self._watchdog = threading.Thread(target=self._watch, name="watchdog", daemon=True)
         self._handlers: dict[int, signal.Handlers | int | Callable[..., object] | None] = {}
         self._wakeup = -1
@@ -95,6 +98,7 @@ class Guard:
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         if not self._over:
+            self.interrupted = True
             raise KeyboardInterrupt
 
     def _watch(self) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from hullmark.bounds.kernels import DenseKernel
 from hullmark.bounds.relaxation import Relaxation, Stopped
-from hullmark.bounds.rounding import down
+from hullmark.bounds.rounding import certain, down
 
 # Coefficients that one pass may hold at a time, in numbers; it bounds the memory of a pass.
 CHUNK = 400_000
@@ -68,7 +68,8 @@ def backward(
         dual: slopes and split multipliers.
         record: keep the coefficients at the nonlinear nodes (for `primal`).
 
-    Trust: `lower` holds in real arithmetic for every point of the domain that meets its splits.
+    Trust: `lower` holds in real arithmetic for every point of the domain that meets its splits;
+    minus infinity where the range of float was left.
     """
     nodes = relaxation.program.network.nodes
     batch = relaxation.batch
@@ -111,8 +112,10 @@ def backward(
     if a is None:
         queries = next(iter(start.values())).shape[1]
         a = relaxation.lower.new_zeros(1, queries, *nodes[0].shape)
+    if relaxation.charged:
+        constant = constant - relaxation.lost
     lower = constant + _concretise(relaxation, a)
-    return Pass(down(lower), kept, a.flatten(2), constant, top)
+    return Pass(certain(down(lower)), kept, a.flatten(2), constant, top)
 
 
 def _substitute(

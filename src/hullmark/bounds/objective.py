@@ -70,33 +70,31 @@ class Objective:
 
         Trust: the constant pays for the rounding of the mixing and of the coefficients.
         """
-        program = relaxation.program
-        nodes = program.network.nodes
-        last = len(nodes) - 1
+        start, level = self._start(relaxation, mix), (mix * self.bound).sum(-1)
         if not relaxation.charged:
-            return self._plain(relaxation, mix)
-        error = gamma(self.rows + 4, program.dtype) + self.roundoff
-        y = (mix.unsqueeze(2) @ self.y).squeeze(2)
-        start = {last: y.reshape(*y.shape[:2], *nodes[last].shape)}
+            return start, -level
+        kind, last = relaxation.program.dtype, len(relaxation.program.network.nodes) - 1
+        # Twice the rows: for their sum, and for that of the mix itself, which need not be 1.
+        error = gamma(2 * self.rows + 6, kind) + self.roundoff
         size = (mix.unsqueeze(2) @ self.y.abs()).squeeze(2)
         lost = (size * relaxation.magnitude[last].flatten(1).unsqueeze(1)).sum(-1)
         if self.x is not None:
-            x = (mix.unsqueeze(2) @ self.x).squeeze(2)
-            start[0] = x.reshape(*x.shape[:2], *nodes[0].shape)
             size = (mix.unsqueeze(2) @ self.x.abs()).squeeze(2)
             lost = lost + (size * relaxation.magnitude[0].flatten(1).unsqueeze(1)).sum(-1)
-        level = (mix * self.bound).sum(-1)
         lost = error * (lost + (mix * self.bound.abs()).sum(-1))
-        return start, -up(level + lost * SAFETY)
+        # A coefficient that underflows is lost as often as there are rows.
+        return start, -up(level + lost * SAFETY + self.rows * relaxation.lost)
 
-    def _plain(self, relaxation: Relaxation, mix: Tensor) -> tuple[dict[int, Tensor], Tensor]:
+    def _start(self, relaxation: Relaxation, mix: Tensor) -> dict[int, Tensor]:
         nodes = relaxation.program.network.nodes
         y = (mix.unsqueeze(2) @ self.y).squeeze(2)
         start = {len(nodes) - 1: y.reshape(*y.shape[:2], *nodes[-1].shape)}
         if self.x is not None:
             x = (mix.unsqueeze(2) @ self.x).squeeze(2)
-            start[0] = x.reshape(*x.shape[:2], *nodes[0].shape)
-        return start, -(mix * self.bound).sum(-1)
+            x = x.reshape(*x.shape[:2], *nodes[0].shape)
+            # Of a network that is its input, both are coefficients of one node.
+            start[0] = start[0] + x if 0 in start else x
+        return start
 
     def cast(self, program: Program) -> "Objective":
         """The same rows in another program's precision, rounded to nearest: to search with."""

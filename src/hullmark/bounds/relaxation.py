@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from hullmark.bounds.activations import Lines, image, product_image, product_lines, relax
-from hullmark.bounds.interval import Interval, enclose
+from hullmark.bounds.interval import MOVES, Interval, enclose
 from hullmark.bounds.kernels import AddKernel, ConcatKernel, ReshapeKernel, SelectKernel
 from hullmark.bounds.program import Program
 from hullmark.bounds.rounding import SAFETY, gamma, tiny, unit, up
@@ -37,7 +37,8 @@ class Relaxation:
         charged: whether rounding is paid for; only a `sketch` is not.
 
     Trust: with sound `bounds` every line holds in real arithmetic; `charge[i]` bounds all that
-    rounding can do at node i in a backward pass, per unit of |coefficient|.
+    rounding can do at node i in a backward pass, per unit of |coefficient|, and `lost`, `(B, 1)`,
+    all that underflow can do to a pass whatever its coefficients.
     """
 
     def __init__(
@@ -63,9 +64,11 @@ class Relaxation:
         self.charged = charged
         # Asked before every longer piece of work; if it says so, `Stopped` is raised.
         self.stop: Callable[[], bool] = _never
+        self.lost = self.lower.new_zeros(1, 1)
         if charged:
             size = program.network.input_size
             self._admit(0, torch.maximum(self.lower.abs(), self.upper.abs()), self._gamma(size))
+            self._lose(0, 1)
 
     @property
     def batch(self) -> int:
@@ -115,7 +118,15 @@ class Relaxation:
             self.reached = i
 
     def _gamma(self, terms: int) -> float:
-        return gamma(terms + len(self.program.kernels) + 16, self.program.dtype)
+        # Besides the sum itself: what a term meets on its way through the constant, to which a
+        # node adds up to four times, and through the coefficients of nodes with several readers.
+        return gamma(terms + 4 * len(self.program.kernels) + 16, self.program.dtype)
+
+    def _lose(self, i: int, terms: int) -> None:
+        """Pay for the underflow of every product at node i, which no coefficient scales."""
+        node, kind = self.program.network.nodes[i], self.program.dtype
+        reach = sum(self.magnitude[j].flatten(1).sum(1, keepdim=True) for j in (i, *node.inputs))
+        self.lost = self.lost + tiny(kind) * SAFETY * (terms + 8) * (reach + node.size)
 
     def _admit(self, i: int, magnitude: Tensor, relative: float) -> None:
         lost = tiny(self.program.dtype) * self.program.network.nodes[i].size
@@ -132,10 +143,10 @@ class Relaxation:
         reach = kernel.magnitude(*(self.magnitude[j] for j in node.inputs))
         weight_error = self._gamma(kernel.fan) + kernel.relative
         charge = weight_error * reach + kernel.bias_error
-        total = reach * (1 + weight_error)
+        total = reach * (1 + weight_error) + kernel.bias_error
         if kernel.bias is not None:
             charge = charge + self._gamma(node.size) * kernel.bias.abs()
-            total = total + kernel.bias.abs() + kernel.bias_error
+            total = total + kernel.bias.abs()
         total = total * (1 + 8 * unit(program.dtype)) + tiny(program.dtype) * kernel.fan
         if i in self.bounds:
             lower, upper = self.bounds[i]
@@ -147,6 +158,7 @@ class Relaxation:
         alone = all(len(program.network.consumers[j]) == 1 for j in node.inputs)
         lost = tiny(program.dtype) * (node.size + kernel.fan)
         self.charge[i] = None if moves and alone else (charge + lost) * SAFETY
+        self._lose(i, kernel.fan)
 
     def _nonlinear(self, i: int) -> None:
         program, node = self.program, self.program.network.nodes[i]
@@ -163,6 +175,7 @@ class Relaxation:
                 paid = paid + slope * self.pay(j)
             self.magnitude[i] = reach * SAFETY
             self.charge[i] = (paid + tiny(program.dtype) * node.size) * SAFETY
+            self._lose(i, 2)
             return
         op = node.op
         if not isinstance(op, ops.Elementwise):
@@ -183,6 +196,7 @@ class Relaxation:
         offset = torch.maximum(lines.lower_offset.abs(), lines.upper_offset.abs())
         charge = slope * self.pay(j) + self._gamma(node.size) * offset
         self.charge[i] = (charge + tiny(program.dtype) * node.size) * SAFETY
+        self._lose(i, 2)
 
     def pay(self, j: int) -> Tensor:
         """The charge of pre-activation j as its nonlinear reader pays it, with its own rounding."""
@@ -210,6 +224,8 @@ class Relaxation:
             if not isinstance(item.op, ops.Elementwise):
                 raise ValueError(f"node {i} is not elementwise")
             return image(item.op, *inputs[0])
+        if isinstance(kernel, MOVES):
+            return kernel.forward(*(a for a, _ in inputs)), kernel.forward(*(b for _, b in inputs))
         middle = [lower / 2 + upper / 2 for lower, upper in inputs]
         radius = [
             up(torch.maximum(upper - m, m - lower))
@@ -222,4 +238,6 @@ class Relaxation:
             centre = centre + kernel.bias
         if charge is not None:
             spread = spread + charge
+        elif self.charged:
+            spread = spread + self._gamma(kernel.fan) * self.magnitude[i]
         return enclose(centre, up(spread))

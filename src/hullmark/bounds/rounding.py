@@ -53,6 +53,14 @@ def up(x: Tensor) -> Tensor:
     return torch.nextafter(x, torch.full_like(x, torch.inf))
 
 
+def certain(lower: Tensor) -> Tensor:
+    """Lower bounds, minus infinity where they left the range of float.
+
+    Neither NaN nor plus infinity says anything: both are what remains of an overflow.
+    """
+    return torch.where(lower.isfinite(), lower, -torch.inf)
+
+
 @contextlib.contextmanager
 def faithful_arithmetic() -> Generator[None, None, None]:
     """Within it the arithmetic is the one that `gamma` describes.

@@ -16,7 +16,7 @@ from hullmark.bounds.linear import Pass, backward, bound_neurons
 from hullmark.bounds.objective import Objective
 from hullmark.bounds.program import Program
 from hullmark.bounds.relaxation import Relaxation, Stopped
-from hullmark.bounds.rounding import SAFETY, down, gamma, up
+from hullmark.bounds.rounding import SAFETY, down, gamma, tiny, up
 from hullmark.search.effort import Effort
 from hullmark.search.frontier import Columns, Frontier
 from hullmark.search.judge import Judge
@@ -278,13 +278,16 @@ def best_mix(
     chosen = torch.softmax(logits, dim=1)
     magnitude = torch.maximum(lower.abs(), upper.abs()).unsqueeze(2)
     size_of = constant.abs() + (forms.slope.abs() @ magnitude).squeeze(2)
-    error = gamma(rows + size + 8, lower.dtype) * SAFETY
+    # For the values, the mixing, weights that do not quite sum to 1, and corners where the mixed
+    # slope is 0 but for rounding.
+    error = gamma(4 * rows + size + 8, lower.dtype) * SAFETY
+    lost = tiny(lower.dtype) * SAFETY * (rows + 8) * (size + 8)
     for step in range(MIX_STEPS):
         weight = torch.softmax(logits, dim=1)
         slope = (weight.unsqueeze(1) @ forms.slope).squeeze(1)
         corner = torch.where(slope > 0, low.squeeze(2), high.squeeze(2))
         values = (forms.slope @ corner.unsqueeze(2)).squeeze(2) + constant
-        bound = (weight * values).sum(dim=1) - error * (weight * size_of).sum(dim=1)
+        bound = (weight * values).sum(dim=1) - error * (weight * size_of).sum(dim=1) - lost
         better = bound > best
         best = torch.where(better, bound, best)
         chosen = torch.where(better.unsqueeze(1), weight, chosen)
@@ -311,6 +314,8 @@ def splitting_gains(relaxation: Relaxation, found: Pass, weight: Tensor) -> Tens
     lower, upper = relaxation.lower.flatten(1), relaxation.upper.flatten(1)
     batch, size = lower.shape
     live = live_inputs(lower, upper)
+    if len(live) == 0:
+        return torch.zeros_like(lower)
     step = torch.zeros(batch, len(live), size, dtype=lower.dtype, device=lower.device)
     step[:, torch.arange(len(live)), live] = (upper - lower)[:, live]
     values = {0: step.reshape(batch * len(live), *nodes[0].shape)}
@@ -371,4 +376,5 @@ def _least(lower: Tensor, upper: Tensor, a: Tensor, c: Tensor) -> Tensor:
     size = lower.shape[1]
     total = (a.clamp(min=0) * lower + a.clamp(max=0) * upper).sum(dim=1) + c
     reach = (a.abs() * torch.maximum(lower.abs(), upper.abs())).sum(dim=1) + c.abs()
-    return down(total - gamma(size + 8, lower.dtype) * SAFETY * reach)
+    reach = reach * gamma(size + 8, lower.dtype) + tiny(lower.dtype) * (2 * size + 8)
+    return down(total - reach * SAFETY)

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from hullmark.bounds.rounding import certain
+
 Columns = dict[str, Tensor]
 
 
@@ -41,6 +43,8 @@ class Frontier:
         del self._free[-count:]
         for name, values in rows.items():
             self._columns[name][places] = values.detach().to("cpu", self._columns[name].dtype)
+        # A score that is no finite number says nothing; infinity is for places that are free.
+        self._columns["score"][places] = certain(self._columns["score"][places])
 
     def pop(self, count: int) -> Columns:
         """Take out the `count` rows with the lowest scores, or all."""

@@ -65,6 +65,7 @@ def _settle_one(
         lower = backward(leaf, *objective.mixed(leaf, mix), dual).lower[0, 0]
         best = torch.maximum(best, lower)
         point = leaf.lower.new_tensor(solution.point[: point.numel()])
+        point = torch.minimum(torch.maximum(point, leaf.lower.flatten()), leaf.upper.flatten())
         if float(best) > 0:
             break
     return best, point

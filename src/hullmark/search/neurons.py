@@ -51,6 +51,9 @@ class Layout:
             j = relaxation.program.network.nodes[i].inputs[0]
             lower, upper = relaxation.interval(j)
             unstable = ((lower < 0) & (upper > 0)).flatten().nonzero().squeeze(1)
+            if j in pre.values():
+                # Whatever settles the first rectifier that reads it settles this one as well.
+                unstable = unstable[:0]
             spans[i] = slice(width, width + len(unstable))
             index[i], pre[i] = unstable, j
             width += len(unstable)
@@ -224,7 +227,7 @@ class NeuronTree:
         for i, j in layout.pre.items():
             fixed = relaxation.lines[i].lower_slope
             slopes[i] = layout.spread(i, rows["slope"], fixed).unsqueeze(1)
-            beta[j] = layout.spread(i, rows["beta"], torch.zeros_like(fixed)).unsqueeze(1)
+            beta.setdefault(j, layout.spread(i, rows["beta"], torch.zeros_like(fixed)).unsqueeze(1))
         signs = {j: s.unsqueeze(1) for j, s in splits.items()}
         return Multipliers(slopes, signs, beta, rows["mix"].unsqueeze(1).to(relaxation.lower))
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from hullmark.bounds.alpha import Ascended, Ascent, ascend, propagate_optimised
+from hullmark.bounds.alpha import Ascent, ascend, propagate_optimised
 from hullmark.bounds.linear import propagate
 from hullmark.bounds.objective import Objective, objective_of
 from hullmark.bounds.program import Program
@@ -45,6 +45,8 @@ ROOT_OBJECTIVE = Ascent(steps=40, decay=0.97)
 # The share of the time that goes into the root's bounds, at so many multiplications a second.
 ROOT_SHARE = 0.15
 ROOT_RATE = 5e9
+# Bytes that open subproblems may take where the options name no limit.
+MEMORY = 2 << 30
 LOCAL = Plan(restarts=1, steps=15, first=0.05, last=0.002)
 QUICK = Plan(restarts=8, steps=20, first=0.1, last=0.002)
 THOROUGH = Plan(restarts=16, steps=40)
@@ -58,8 +60,41 @@ class Question:
     prop: Property
     program: Program
     objective: Objective
+    target: Target
     replay: Replay
     options: Options
+
+    @staticmethod
+    def of(model: Model, prop: Property, replay: Replay, options: Options) -> "Question":
+        """Compile for the device and precision of the options."""
+        program = Program.compile(model.network, options.device, getattr(torch, options.dtype))
+        objective = objective_of(program, prop.cases)
+        fast = program.single
+        target = Target(
+            torch.stack([fast.tensor(case.box.lower) for case in prop.cases]),
+            torch.stack([fast.tensor(case.box.upper) for case in prop.cases]),
+            objective.cast(fast),
+            torch.arange(len(prop.cases), device=fast.device),
+        )
+        return Question(model, prop, program, objective, target, replay, options)
+
+    def judge(self, effort: Effort) -> WitnessJudge:
+        """A judge whose hunts descend from given points in the boxes of their cases."""
+
+        def hunt(x: torch.Tensor, case: torch.Tensor) -> Witness | None:
+            program = self.program.single
+            starts = x.to(program.dtype).unsqueeze(1)
+            with torch.enable_grad():
+                return descend(program, self.target.part(case), starts, self.replay, LOCAL, effort)
+
+        return WitnessJudge(self.replay, hunt)
+
+    def attack(self, plan: Plan, effort: Effort) -> Witness | None:
+        """Attack all cases at once."""
+        with torch.enable_grad():
+            return attack(
+                self.program.single, self.target, self.replay, plan, effort, self.options.seed
+            )
 
 
 def decide(model: Model, prop: Property, options: Options, monitor: Monitor) -> Verdict:
@@ -74,31 +109,29 @@ def decide(model: Model, prop: Property, options: Options, monitor: Monitor) -> 
     Trust: `Proved` rests on bounds rounded outwards only, `Refuted` on an exact replay only.
     """
     deadline = options.deadline()
-    effort = Effort(deadline, monitor, options.memory or 2 << 30)
+    effort = Effort(deadline, monitor, options.memory or MEMORY)
     if not prop.cases:
         return Proved(math.inf, deadline.elapsed(), Stats("bounds"))
-    replay = Replay(model, prop)
+    judge: WitnessJudge | None = None
     reason: Reason = "timeout"
-    witness: Witness | None = None
     detail = ""
     try:
         with faithful_arithmetic(), torch.no_grad():
-            program = Program.compile(model.network, options.device, getattr(torch, options.dtype))
-            question = Question(
-                model, prop, program, objective_of(program, prop.cases), replay, options
-            )
-            proved, witness = _search(question, effort)
-            if proved and witness is None:
+            question = Question.of(model, prop, Replay(model, prop), options)
+            judge = question.judge(effort)
+            if _search(question, judge, effort):
                 return Proved(effort.bound, deadline.elapsed(), _stats(effort))
             reason = "timeout" if deadline.expired() else "incomplete"
     except Stopped:
         reason = "timeout"
     except KeyboardInterrupt:
         reason = "interrupted"
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        reason, detail = "memory", str(error)
-    if witness is not None:
-        return Refuted(witness, deadline.elapsed(), _stats(effort))
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "memory" not in str(error):
+            raise
+        reason, detail = "memory", str(error).splitlines()[0] if str(error) else ""
+    if judge is not None and judge.witness is not None:
+        return Refuted(judge.witness, deadline.elapsed(), _stats(effort))
     return Unknown(reason, effort.bound, effort.open, deadline.elapsed(), _stats(effort), detail)
 
 
@@ -106,63 +139,25 @@ def _stats(effort: Effort) -> Stats:
     return Stats(effort.method, effort.domains, effort.leaves, effort.attack_points)
 
 
-def _search(question: Question, effort: Effort) -> tuple[bool, Witness | None]:
-    """Whether everything was proved, and the witness if there is one."""
+def _search(question: Question, judge: WitnessJudge, effort: Effort) -> bool:
+    """Whether everything was proved; what refutes it is with the judge."""
     effort.method = "attack"
-    witness = _attack(question, QUICK, effort)
-    if question.replay.settles(witness):
-        return False, witness
-    target = _target(question)
-
-    def hunt(x: torch.Tensor, case: torch.Tensor) -> Witness | None:
-        program = question.program.single
-        starts = x.to(program.dtype).unsqueeze(1)
-        with torch.enable_grad():
-            return descend(program, target.part(case), starts, question.replay, LOCAL, effort)
-
-    judge = WitnessJudge(question.replay, hunt)
-    judge.take(witness)
-    cases = question.prop.cases
-    if any(not case.constraints for case in cases):
-        # Every input of such a case is a counterexample, and the attack found none that replays.
-        return False, witness
+    judge.take(question.attack(QUICK, effort))
+    if judge.finished or any(not case.constraints for case in question.prop.cases):
+        # Every input of a case without constraints is a counterexample: nothing to prove.
+        return False
     live = max(
         len(live_inputs(torch.as_tensor(box.lower)[None], torch.as_tensor(box.upper)[None]))
         for box, _ in question.prop.groups
     )
     small = live <= SOME_INPUTS and question.program.work[-1] <= SMALL_WORK
     if live <= FEW_INPUTS or small or not _piecewise_linear(question.program):
-        proved = _split_boxes(question, judge, effort)
-    else:
-        proved = _split_neurons(question, judge, effort)
-    return proved, judge.witness
+        return _split_boxes(question, judge, effort)
+    return _split_neurons(question, judge, effort)
 
 
 def _piecewise_linear(program: Program) -> bool:
     return all(i in program.slopes for i in program.nonlinear)
-
-
-def _target(question: Question) -> Target:
-    program = question.program.single
-    boxes = [case.box for case in question.prop.cases]
-    return Target(
-        torch.stack([program.tensor(b.lower) for b in boxes]),
-        torch.stack([program.tensor(b.upper) for b in boxes]),
-        question.objective.cast(program),
-        torch.arange(len(boxes), device=program.device),
-    )
-
-
-def _attack(question: Question, plan: Plan, effort: Effort) -> Witness | None:
-    with torch.enable_grad():
-        return attack(
-            question.program.single,
-            _target(question),
-            question.replay,
-            plan,
-            effort,
-            question.options.seed,
-        )
 
 
 def _split_boxes(question: Question, judge: WitnessJudge, effort: Effort) -> bool:
@@ -177,23 +172,20 @@ def _split_boxes(question: Question, judge: WitnessJudge, effort: Effort) -> boo
 
 def _split_neurons(question: Question, judge: WitnessJudge, effort: Effort) -> bool:
     """Box by box; what is known of the property is the worst of what is known of each."""
-    program = question.program
-    closed = math.inf
-    groups = question.prop.groups
+    program, groups = question.program, question.prop.groups
+    worst, proved = math.inf, True
     for number, (box, members) in enumerate(groups):
         effort.lower = -math.inf
-        effort.elsewhere = closed if number + 1 == len(groups) else -math.inf
+        effort.elsewhere = worst if number + 1 == len(groups) else -math.inf
         if judge.finished or effort.deadline.expired():
             return False
         effort.method = "bounds"
         root = Relaxation(program, *program.enclosing(box.lower, box.upper))
-        root.stop = effort.deadline.expired
         cases = torch.tensor(members, device=program.device)
-        if not _prove_box(question, root, cases, judge, effort):
-            return False
-        closed = min(closed, effort.lower)
-    effort.lower = effort.elsewhere = closed
-    return True
+        proved = _prove_box(question, root, cases, judge, effort) and proved
+        worst = min(worst, effort.lower)
+    effort.lower = effort.elsewhere = worst
+    return proved
 
 
 def _prove_box(
@@ -203,35 +195,37 @@ def _prove_box(
     judge: WitnessJudge,
     effort: Effort,
 ) -> bool:
+    """Whether all cases of one box were proved; their bound is left in `effort.lower`."""
+    stop = root.stop = effort.deadline.expired
     objective = question.objective.select(cases)
     propagate(root, sieve=True)
-    found = ascend(root, objective, Ascent(steps=0))
-    effort.lower = float(found.lower.min())
+    plain = ascend(root, objective, Ascent(steps=0)).lower
+    effort.lower = float(plain.min())
+    effort.domains += len(cases)
     if effort.lower > 0:
-        effort.domains += len(cases)
         effort.leaves += len(cases)
         return True
     effort.report("root bounds")
-    judge.take(_attack(question, THOROUGH, effort))
+    judge.take(question.attack(THOROUGH, effort))
     if judge.finished:
         return False
     better = Relaxation(question.program, root.lower, root.upper)
-    better.stop = stop = effort.deadline.expired
+    better.stop = stop
     layers = max(1, len(question.program.pre_activations))
     work = ROOT_RATE * ROOT_SHARE * min(effort.deadline.remaining(), 300.0) / layers
     propagate_optimised(better, replace(ROOT, stop=stop, work=work), sieve=True)
-    effort.report("root bounds")
-    root_found: Ascended = ascend(better, objective, replace(ROOT_OBJECTIVE, stop=stop))
-    effort.lower = float(root_found.lower.min())
-    effort.domains += len(cases)
-    open_cases = (root_found.lower[0] <= 0).nonzero().squeeze(1)
-    effort.leaves += len(cases) - len(open_cases)
-    if len(open_cases) == 0:
+    found = ascend(better, objective, replace(ROOT_OBJECTIVE, stop=stop))
+    found = replace(found, lower=torch.fmax(found.lower, plain))
+    effort.lower = float(found.lower.min())
+    closed = found.lower[0] > 0
+    effort.leaves += int(closed.sum())
+    if bool(closed.all()):
         return True
+    effort.report("root bounds")
     effort.method = "relu splitting"
     tree = NeuronTree(better, objective, _Renamed(judge, cases), effort)
-    proved = tree.run(open_cases, root_found)
-    effort.lower = min([effort.lower, *root_found.lower[0][root_found.lower[0] > 0].tolist()])
+    proved = tree.run((~closed).nonzero().squeeze(1), found)
+    effort.lower = min([effort.lower, *found.lower[0][closed].tolist()])
     return proved
 
 
