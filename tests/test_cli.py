@@ -245,6 +245,26 @@ def test_an_error_that_an_interrupt_causes_is_none() -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are sent differently there")
+def test_an_import_is_not_interrupted(tmp_path: Path) -> None:
+    slow = """
+    import sys, time
+    print("waiting", file=sys.stderr, flush=True)
+    try:
+        time.sleep(60)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr, flush=True)
+        time.sleep(60)
+    """
+    (tmp_path / "slow.py").write_text(textwrap.dedent(slow))
+    process = spawn(f"sys.path.insert(0, {str(tmp_path)!r})\nimport slow")
+    out, err, seconds = interrupt(process, signal.SIGINT)
+    assert process.returncode == 22, err
+    assert out.startswith("unknown (interrupted)")
+    assert "interrupted" not in err
+    assert seconds < 2
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are sent differently there")
 def test_an_interrupt_while_the_program_loads_is_one_line() -> None:
     script = """
     import builtins, sys, time

@@ -26,6 +26,7 @@ LONGEST_WAIT = 3600.0
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 OVER = b"\0"
+NOW = b"\xff"
 
 LastWords = Callable[[Reason], int]
 
@@ -97,9 +98,14 @@ class Guard:
         self._writer.send(OVER)
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
-        if not self._over:
-            self.interrupted = True
-            raise KeyboardInterrupt
+        if self._over:
+            return
+        if _importing(frame):
+            # Native code that is interrupted while it loads may crash; and little is lost.
+            self._writer.send(NOW)
+            return
+        self.interrupted = True
+        raise KeyboardInterrupt
 
     def _watch(self) -> None:
         reason: Reason = "timeout"
@@ -110,8 +116,8 @@ class Guard:
             told = self._listen(min(max(wait, 0.0), LONGEST_WAIT))
             if OVER in told:
                 return
-            if any(number in told for number in SIGNALS):
-                soon = time.perf_counter() + CLEANUP_SECONDS
+            if any(number in told for number in SIGNALS) or NOW in told:
+                soon = time.perf_counter() + (0 if NOW in told else CLEANUP_SECONDS)
                 end = soon if end is None else min(end, soon)
                 reason = "interrupted"
         self._end(reason)
@@ -130,6 +136,14 @@ class Guard:
                 code = self._last_words(reason)
             finally:
                 os._exit(code)
+
+
+def _importing(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def exit_soon(code: int) -> None:

@@ -68,7 +68,8 @@ class Layout:
     def gather(self, full: dict[int, Tensor], rows: int) -> Tensor:
         """The table `(rows, width)` of values `(rows, [1,] *shape)` per rectifier."""
         parts = [full[i].reshape(rows, -1)[:, self.index[i]] for i in self.spans]
-        return torch.cat(parts, dim=1)
+        # An affine network has no rectifiers, and its table no columns.
+        return torch.cat(parts, dim=1) if parts else torch.zeros(rows, 0)
 
 
 class NeuronTree:
@@ -198,22 +199,21 @@ class NeuronTree:
         def repeat(tensor: Tensor) -> Tensor:
             return tensor.to(program.dtype).expand(count, *tensor.shape[1:])
 
-        charged = program is self._program
-        relaxation = Relaxation(program, repeat(root.lower), repeat(root.upper), charged=charged)
+        ranges = {0: (root.lower, root.upper), **root.bounds}
+        ranges = {j: (repeat(lower), repeat(upper)) for j, (lower, upper) in ranges.items()}
         splits: dict[int, Tensor] = {}
-        for j in program.pre_activations:
-            if j:
-                relaxation.set_bounds(j, repeat(root.bounds[j][0]), repeat(root.bounds[j][1]))
         for i, j in self._layout.pre.items():
-            lower, upper = relaxation.interval(j)
+            lower, upper = ranges[j]
             signs = self._layout.spread(i, sign, torch.zeros_like(lower))
             splits[j] = signs if j not in splits else splits[j] + signs
-            if j:
-                relaxation.set_bounds(
-                    j,
-                    torch.where(signs > 0, lower.clamp(min=0), lower),
-                    torch.where(signs < 0, upper.clamp(max=0), upper),
-                )
+            ranges[j] = (
+                torch.where(signs > 0, lower.clamp(min=0), lower),
+                torch.where(signs < 0, upper.clamp(max=0), upper),
+            )
+        charged = program is self._program
+        relaxation = Relaxation(program, *ranges.pop(0), charged=charged)
+        for j, (lower, upper) in ranges.items():
+            relaxation.set_bounds(j, lower, upper)
         relaxation.advance(len(program.kernels) - 1)
         return relaxation, splits
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from hullmark.bounds.alpha import Ascent, ascend, propagate_optimised
-from hullmark.bounds.linear import propagate
+from hullmark.bounds.linear import propagate, unstable_neurons
 from hullmark.bounds.objective import Objective, objective_of
 from hullmark.bounds.program import Program
 from hullmark.bounds.relaxation import Relaxation, Stopped
@@ -42,9 +42,10 @@ SOME_INPUTS = 20
 SMALL_WORK = 5_000_000
 ROOT = Ascent(steps=30, slope_rate=0.3, decay=0.9)
 ROOT_OBJECTIVE = Ascent(steps=40, decay=0.97)
-# The share of the time that goes into the root's bounds, at so many multiplications a second.
-ROOT_SHARE = 0.15
-ROOT_RATE = 5e9
+# The share of the time that may go into the root's bounds, and how much faster an ascent works
+# than the plain passes before it, which are in double precision.
+ROOT_SHARE = 0.2
+SPEED_UP = 2.0
 # Bytes that open subproblems may take where the options name no limit.
 MEMORY = 2 << 30
 LOCAL = Plan(restarts=1, steps=15, first=0.05, last=0.002)
@@ -198,7 +199,9 @@ def _prove_box(
     """Whether all cases of one box were proved; their bound is left in `effort.lower`."""
     stop = root.stop = effort.deadline.expired
     objective = question.objective.select(cases)
+    began = effort.deadline.elapsed()
     propagate(root, sieve=True)
+    rate = SPEED_UP * _passed(root) / (effort.deadline.elapsed() - began)
     plain = ascend(root, objective, Ascent(steps=0)).lower
     effort.lower = float(plain.min())
     effort.domains += len(cases)
@@ -212,7 +215,7 @@ def _prove_box(
     better = Relaxation(question.program, root.lower, root.upper)
     better.stop = stop
     layers = max(1, len(question.program.pre_activations))
-    work = ROOT_RATE * ROOT_SHARE * min(effort.deadline.remaining(), 300.0) / layers
+    work = rate * ROOT_SHARE * min(effort.deadline.remaining(), 300.0) / layers
     propagate_optimised(better, replace(ROOT, stop=stop, work=work), sieve=True)
     found = ascend(better, objective, replace(ROOT_OBJECTIVE, stop=stop))
     found = replace(found, lower=torch.fmax(found.lower, plain))
@@ -227,6 +230,13 @@ def _prove_box(
     proved = tree.run((~closed).nonzero().squeeze(1), found)
     effort.lower = min([effort.lower, *found.lower[0][closed].tolist()])
     return proved
+
+
+def _passed(root: Relaxation) -> float:
+    """The multiplications that bounding a root by plain passes took."""
+    program = root.program
+    queries = {j: 2 * len(unstable_neurons(root, j)) for j in root.bounds}
+    return 1.0 + sum(count * program.work[j] for j, count in queries.items())
 
 
 class _Renamed:
