@@ -91,7 +91,7 @@ def verify(
         device: where to compute, e.g. "cpu" or "cuda".
         seed: of everything random.
         input_shape: of one input of a torch module, without the batch axis; needed where it is
-            not what the question tells, which is a vector if it has no shape of its own.
+            not that of the image or the bounds in the question. A `Property` asks about vectors.
 
     Returns:
         `Proved`, `Refuted` with a replayed witness, or `Unknown` with the best bound.
@@ -341,7 +341,7 @@ def _shape_of(question: object) -> Shape | None:
     if isinstance(question, Property):
         return (question.input_size,)
     box = getattr(question, "box", question)
-    return (box.size,) if isinstance(box, Box) else None
+    return box.shape if isinstance(box, Box) else None
 
 
 def _opset(net: Net) -> int | None:

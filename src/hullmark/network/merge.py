@@ -4,7 +4,7 @@ Each function returns None where the merge would not be sound or not pay.
 
 Trust: with `s` the stored and `t` the true coefficients, `|t - s| <= relative * |s|` and
 `|t - s| <= bias` hold for the result if they hold for the operands. Sums of `n` products are
-charged `(n + 2) * 2**-53` times the sum of their magnitudes, whatever their order [Higham §3.1];
+charged `(n + 2) * 2**-53` times the sum of their magnitudes, whatever their order [Higham02 §3.1];
 what such bounds lose to their own rounding is covered by `coefficients.SLACK`.
 """
 

@@ -85,9 +85,13 @@ def as_fraction(value: object) -> Fraction:
 
 def flatten(values: Values) -> list[object]:
     """The entries of an array or of a nested list, in row-major order, as they are."""
+    return as_array(values).reshape(-1).tolist()
+
+
+def as_array(values: Values) -> NDArray[Any]:
+    """An array of the entries of an array or of a nested list, as they are."""
     # As objects, since numpy would turn a list that mixes strings and numbers into text.
-    array = np.asarray(values, dtype=object if isinstance(values, list | tuple) else None)
-    return array.reshape(-1).tolist()
+    return np.asarray(values, dtype=object if isinstance(values, list | tuple) else None)
 
 
 def round_down(value: Number) -> float:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from hullmark.errors import BadInput
 from hullmark.spec.assemble import Assertions
 from hullmark.spec.formula import And, Literal, Or
-from hullmark.spec.numbers import Values, as_fraction, flatten
+from hullmark.spec.numbers import Values, as_array, as_fraction, flatten
 from hullmark.spec.property import Case, Constraint, Property
 from hullmark.spec.sets import Box
 
@@ -112,6 +112,7 @@ def Linf(  # noqa: N802 - the ball's own name
 
     Trust: exact; `eps=0.1` is the float nearest to a tenth, `eps="0.1"` a tenth.
     """
+    shape = as_array(x).shape
     centre = [as_fraction(value) for value in flatten(x)]
     radii = [as_fraction(value) for value in flatten(np.asarray(eps, dtype=object))]
     if len(radii) == 1:
@@ -126,7 +127,8 @@ def Linf(  # noqa: N802 - the ball's own name
         least, greatest = (as_fraction(value) for value in clip)
         lower = [max(value, least) for value in lower]
         upper = [min(value, greatest) for value in upper]
-    return Box(lower, upper)
+    sides = [np.array(side, dtype=object).reshape(shape) for side in (lower, upper)]
+    return Box(sides[0], sides[1])
 
 
 def robust(

@@ -13,6 +13,7 @@ from hullmark.spec.numbers import (
     Floats,
     Number,
     Values,
+    as_array,
     as_fraction,
     as_number,
     flatten,
@@ -42,7 +43,8 @@ class Box:
     """The closed box of the inputs `x` with `lower[i] <= x[i] <= upper[i]`; never empty.
 
     `exact_lower` and `exact_upper` are the bounds as given; `lower` and `upper` (float64,
-    `(n,)`) are those bounds rounded outwards.
+    `(n,)`) are those bounds rounded outwards; `shape` is that of the bounds as given, which an
+    input of a module in memory has, too.
 
     Trust: `exact_lower` and `exact_upper` are the box. The float box contains it, and each
     bound is the tightest float64 that does so.
@@ -52,6 +54,7 @@ class Box:
     upper: Floats
     exact_lower: tuple[Number, ...] = field(repr=False)
     exact_upper: tuple[Number, ...] = field(repr=False)
+    shape: tuple[int, ...]
 
     def __init__(self, lower: Values, upper: Values) -> None:
         """The box between two sequences of numbers, of any shape, read in row-major order.
@@ -64,7 +67,8 @@ class Box:
                 beyond the range of float64; names the input, as `X_3`.
             VacuousProperty: if a lower bound exceeds its upper bound; names the input.
         """
-        exact_lower, exact_upper = _numbers(lower, "lower"), _numbers(upper, "upper")
+        given = as_array(lower), as_array(upper)
+        exact_lower, exact_upper = _numbers(given[0], "lower"), _numbers(given[1], "upper")
         if len(exact_lower) != len(exact_upper):
             raise BadInput(
                 f"{len(exact_lower)} lower bounds do not match {len(exact_upper)} upper bounds"
@@ -86,7 +90,8 @@ class Box:
                     f"the input box is empty: X_{i} has the lower bound {shown(exact_lower[i])} "
                     f"and the upper bound {shown(exact_upper[i])}"
                 )
-        values = (low, high, exact_lower, exact_upper)
+        shape = given[0].shape if given[0].shape == given[1].shape else (len(low),)
+        values = (low, high, exact_lower, exact_upper, shape or (1,))
         for own, value in zip(fields(self), values, strict=True):
             # What the constructor of a frozen dataclass does, too.
             object.__setattr__(self, own.name, value)
