@@ -86,8 +86,9 @@ def model_of(network: Network, dtype: type[np.floating] = np.float64) -> Model:
     return Model(network, Twin(network, dtype), np.dtype(dtype), "net")
 
 
-def affine_network(rng: Rng, depth: int = 6, spread: float = 8.0) -> Network:
-    """Every affine operation, with skips, and coefficients of very different sizes."""
+def mixed_network(rng: Rng, depth: int = 8, spread: float = 8.0) -> Network:
+    """Every affine operation and a few rectifiers, with skips, and coefficients of very different
+    sizes."""
     builder, pool = Builder((2, 3, 3)), [0]
 
     def some(*shape: int) -> NDArray[np.float64]:
@@ -99,7 +100,7 @@ def affine_network(rng: Rng, depth: int = 6, spread: float = 8.0) -> Network:
         alike = [j for j in pool if builder.shape(j) == shape]
         other = alike[int(rng.integers(len(alike)))]
         flat = int(np.prod(shape))
-        match int(rng.integers(7)):
+        match int(rng.integers(9)):
             case 0 if len(shape) == 3:
                 kernel = (2, shape[0], 2, 2)
                 pads, step = ((1, 0), (0, 1)), (1, int(rng.integers(1, 3)))
@@ -116,6 +117,9 @@ def affine_network(rng: Rng, depth: int = 6, spread: float = 8.0) -> Network:
                 at = builder.add(ops.Select(rng.integers(-1, flat, size=9)), at)
             case 5 if flat < 40:
                 at = builder.add(ops.ReduceSum((0,)), builder.add(ops.Concat(0), at, other))
+            case 6 | 7:
+                slopes = rng.normal(size=(2, *shape))
+                at = builder.add(ops.Rectifier(slopes[0], slopes[1]), at)
             case _:
                 at = builder.add(ops.Reshape((flat,)), at)
                 at = builder.add(ops.Dense(some(4, flat), some(4)), at)
