@@ -189,6 +189,27 @@ def test_underflow_is_paid_for(method: str, dtype: str) -> None:
     assert bound_cases(network, box, (case,), method, dtype=dtype)[0] <= exact
 
 
+@pytest.mark.parametrize("dtype", PRECISIONS)
+def test_readers_pay_for_the_rounding_of_what_they_read(dtype: torch.dtype) -> None:
+    """Large coefficients cancel, in every neuron and between neurons; only the coefficients of
+    the neurons themselves still show how large they were."""
+    size = 1e8 if dtype == torch.float64 else 1e3
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        weight = np.array([[size, -size]] * 2) + rng.normal(size=(2, 2))
+        third = rng.uniform(0.2, 0.4)
+        builder = Builder((2,))
+        hidden = builder.add(ops.Dense(weight, np.array([3.0, 3.0])), 0)
+        last = ops.Dense(np.array([[third, -third]]), np.zeros(1))
+        network = builder.build(builder.add(last, builder.add(ops.Rectifier(), hidden)))
+        if dtype == torch.float32:
+            network = singly(network)
+        x = np.array([0.75, 0.75])
+        low, high = outputs(related(network, x, x, dtype))
+        exact = output_at(exactly(network), x)
+        assert np.all(fractions(low) <= exact) and np.all(exact <= fractions(high))
+
+
 def test_a_sum_of_many_terms_pays_for_its_rounding() -> None:
     """`1e16 + 1 - 1e16` in floats is 0 or 2; a sum of values that are only moved is not free."""
     builder = Builder((3,))

@@ -134,6 +134,24 @@ def test_searches_end_whatever_rectifiers_read(network: Network, splitting: str)
 
 
 @pytest.mark.parametrize("splitting", ["neurons", "inputs"])
+@pytest.mark.parametrize("sliver", [1e-1, 1e-2, 1e-3, 1e-5])
+def test_a_sliver_beyond_a_kink(splitting: str, sliver: float) -> None:
+    """`3 x - 2 |x|` is least at the end of the box that lies just below 0; what is added to it is
+    0, but only seen to be so once `w` is split."""
+    builder = Builder((2,))
+    turn = ops.Dense(np.array([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0], [0.0, -1.0]]), np.zeros(4))
+    slopes = np.array([-1.0, -1.0, 0.0, 0.0])
+    pieces = builder.add(ops.Rectifier(slopes), builder.add(turn, 0))
+    joined = builder.add(ops.Concat(0), pieces, 0)
+    last = ops.Dense(np.array([[-2.0, -2.0, 2.0, 2.0, 3.0, 0.0]]), np.zeros(1))
+    network = builder.build(builder.add(last, joined))
+    way = "neurons" if splitting == "neurons" else "inputs"
+    box = Box([-sliver, -1], [1, 1])
+    found = minimise(network, box, np.ones(1), sliver / 10, way, Options(5))
+    assert found.lower <= -5 * sliver <= found.upper
+
+
+@pytest.mark.parametrize("splitting", ["neurons", "inputs"])
 def test_a_point_whose_bound_does_not_suffice(splitting: str) -> None:
     """Rounding alone keeps the bound of a box of one point from its value."""
     builder = Builder((3,))
