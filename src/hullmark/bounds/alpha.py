@@ -25,12 +25,8 @@ from hullmark.bounds.linear import (
 )
 from hullmark.bounds.objective import Objective
 from hullmark.bounds.program import Program
-from hullmark.bounds.relaxation import Relaxation
+from hullmark.bounds.relaxation import Relaxation, never
 from hullmark.network.ops import Rectifier
-
-
-def _never() -> bool:
-    return False
 
 
 @dataclass(frozen=True)
@@ -47,7 +43,7 @@ class Ascent:
     mix_rate: float = 0.3
     decay: float = 0.97
     work: float = 4e10
-    stop: Callable[[], bool] = _never
+    stop: Callable[[], bool] = never
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,7 +23,8 @@ class Stopped(Exception):
     """Whoever asked for bounds wants them no longer; see `Relaxation.stop`."""
 
 
-def _never() -> bool:
+def never() -> bool:
+    """The answer of whoever never wants to stop."""
     return False
 
 
@@ -63,7 +64,7 @@ class Relaxation:
         self.reached = 0
         self.charged = charged
         # Asked before every longer piece of work; if it says so, `Stopped` is raised.
-        self.stop: Callable[[], bool] = _never
+        self.stop: Callable[[], bool] = never
         self.lost = self.lower.new_zeros(1, 1)
         if charged:
             size = program.network.input_size

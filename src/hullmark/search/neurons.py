@@ -231,7 +231,7 @@ class NeuronTree:
         signs = {j: s.unsqueeze(1) for j, s in splits.items()}
         return Multipliers(slopes, signs, beta, rows["mix"].unsqueeze(1).to(relaxation.lower))
 
-    def _pass(self, rows: Columns, record: bool) -> tuple[Relaxation, Pass, Dual]:
+    def _pass(self, rows: Columns) -> tuple[Relaxation, Pass, Dual]:
         """One pass with the multipliers that the rows carry, for guidance only.
 
         A neuron that a split has settled keeps its parent's line, which is still below it; so
@@ -242,12 +242,12 @@ class NeuronTree:
         objective = self._objective.take(rows["case"]).cast(relaxation.program)
         mix = rows["mix"].unsqueeze(1).to(relaxation.lower)
         dual = start.dual()
-        found = backward(relaxation, *objective.mixed(relaxation, mix), dual, record)
+        found = backward(relaxation, *objective.mixed(relaxation, mix), dual, record=True)
         return relaxation, found, dual
 
     def _choose(self, rows: Columns) -> tuple[Tensor, Tensor]:
         """For each subproblem the column to split next, and its positive coefficient."""
-        relaxation, found, dual = self._pass(rows, record=True)
+        relaxation, found, dual = self._pass(rows)
         score = self._scores(relaxation, found, dual)
         score = score.masked_fill(rows["sign"] != 0, -torch.inf)
         chosen = score.argmax(dim=1)

@@ -55,9 +55,8 @@ THOROUGH = Plan(restarts=16, steps=40)
 
 @dataclass(frozen=True, eq=False)
 class Question:
-    """A model and a property, compiled."""
+    """A property of a model, compiled."""
 
-    model: Model
     prop: Property
     program: Program
     objective: Objective
@@ -77,7 +76,7 @@ class Question:
             objective.cast(fast),
             torch.arange(len(prop.cases), device=fast.device),
         )
-        return Question(model, prop, program, objective, target, replay, options)
+        return Question(prop, program, objective, target, replay, options)
 
     def judge(self, effort: Effort) -> WitnessJudge:
         """A judge whose hunts descend from given points in the boxes of their cases."""
