@@ -9,6 +9,7 @@ pass in the relaxation's own precision, which is the bound.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ from hullmark.bounds.activations import adjustable
 from hullmark.bounds.linear import (
     CHUNK,
     Dual,
+    Pass,
     backward,
     primal,
     propagate,
@@ -41,6 +43,7 @@ class Ascent:
     slope_rate: float = 0.1
     split_rate: float = 0.05
     mix_rate: float = 0.3
+    row_rate: float = 0.02
     decay: float = 0.97
     work: float = 4e10
     stop: Callable[[], bool] = never
@@ -51,17 +54,20 @@ class Multipliers:
     """Where an ascent starts, and where it ends.
 
     `slopes[i]` `(B, Q, *shape)` per rectifier; `signs[j]` (1: `z >= 0`, -1: `z <= 0`, 0: none)
-    and `beta[j] >= 0`, both `(B, 1, *shape)`, per pre-activation; `mix` `(B, Q, m)`.
+    and `beta[j] >= 0`, both `(B, 1, *shape)`, per pre-activation; `mix` `(B, Q, m)`; `gamma[p]`
+    `(B, Q, R)`, at least 0, per pool of joint rows.
     """
 
     slopes: dict[int, Tensor]
     signs: dict[int, Tensor] = field(default_factory=dict[int, Tensor])
     beta: dict[int, Tensor] = field(default_factory=dict[int, Tensor])
     mix: Tensor | None = None
+    gamma: dict[int, Tensor] = field(default_factory=dict[int, Tensor])
 
     def dual(self) -> Dual:
         """The slopes and signed multipliers of a backward pass."""
-        return Dual(self.slopes, {j: b * self.signs[j] for j, b in self.beta.items()})
+        push = {j: b * self.signs[j] for j, b in self.beta.items()}
+        return Dual(self.slopes, push, self.gamma)
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,22 +76,26 @@ class Ascended:
 
     `lower` `(B, Q)` and `best`: the bounds and the multipliers that gave them; `final`: the last
     multipliers, from which a further ascent does better than from the best; `point` `(B, Q, n)`:
-    the last primal input.
+    the last primal input; `values[j]` `(B, Q, *shape)`: the mean of the last third of the primal
+    points at the nodes that were asked for, and `coefficients[i]` the last coefficients on those
+    of them that are nonlinear, both in the precision of the search.
     """
 
     lower: Tensor
     best: Multipliers
     final: Multipliers
     point: Tensor
+    values: dict[int, Tensor]
+    coefficients: dict[int, Tensor]
 
 
 @dataclass(frozen=True, eq=False)
 class Neurons:
-    """The values of chosen neurons of a node, times `sign`, as queries; `neurons` as in `seed`."""
+    """The values of chosen neurons of a node, times `sign`, as queries; both as in `seed`."""
 
     node: int
     neurons: Tensor
-    sign: int
+    sign: int | Tensor
 
     @property
     def queries(self) -> int:
@@ -105,6 +115,41 @@ class Neurons:
     def cast(self, program: Program) -> "Neurons":
         """Nothing here depends on precision."""
         return self
+
+
+@dataclass(frozen=True, eq=False)
+class Forms:
+    """Linear forms of the values of one node as queries: coefficients `(1, Q, size)`.
+
+    Trust: coefficients must be representable in float32.
+    """
+
+    node: int
+    coefficients: Tensor
+
+    @property
+    def queries(self) -> int:
+        """The number Q of queries a domain has."""
+        return self.coefficients.shape[1]
+
+    rows = 1
+
+    def uniform(self) -> Tensor:
+        """One row a query, of weight 1."""
+        return torch.ones(1, self.queries, 1, device=self.coefficients.device)
+
+    def mixed(self, relaxation: Relaxation, mix: Tensor) -> tuple[dict[int, Tensor], Tensor]:
+        """Start and constant of a backward pass."""
+        shape = relaxation.program.network.nodes[self.node].shape
+        start = self.coefficients.to(relaxation.lower).reshape(1, self.queries, *shape)
+        return {self.node: start}, relaxation.lower.new_zeros(1, self.queries)
+
+    def cast(self, program: Program) -> "Forms":
+        """The same forms; `mixed` converts them."""
+        return self
+
+
+Aim = Objective | Neurons | Forms
 
 
 class Adam:
@@ -158,9 +203,10 @@ def initial_slopes(relaxation: Relaxation, queries: int, top: int) -> dict[int, 
 
 def ascend(
     relaxation: Relaxation,
-    aim: Objective | Neurons,
+    aim: Aim,
     ascent: Ascent,
     start: Multipliers | None = None,
+    watch: tuple[int, ...] = (),
 ) -> Ascended:
     """Maximise the bound of every query over slopes, split multipliers and row mix.
 
@@ -169,26 +215,46 @@ def ascend(
         aim: Q queries per domain.
         ascent: steps and rates.
         start: where to start; its tensors are left alone. The relaxation's own lines if None.
+        watch: the nodes whose values at the primal points are wanted.
 
     Trust: `lower` holds in real arithmetic, whatever the multipliers.
     """
-    last = aim.node if isinstance(aim, Neurons) else len(relaxation.program.network.nodes) - 1
-    relaxation.advance(last)
-    if start is None:
-        start = Multipliers(initial_slopes(relaxation, aim.queries, last + 1))
-    best, final = start, start
-    point = relaxation.lower.flatten(1).unsqueeze(1)
+    nodes = relaxation.program.network.nodes
+    last = len(nodes) - 1 if isinstance(aim, Objective) else aim.node
+    # What is assumed of the last node tells of every node below it.
+    top = len(nodes) if relaxation.assumes else last
+    relaxation.advance(min(top, len(nodes) - 1))
+    start = _completed(relaxation, start, aim.queries, top)
+    climbed = _Climb(start, start, relaxation.lower.flatten(1).unsqueeze(1), {}, {})
     if ascent.steps:
         scout = relaxation.sketch(relaxation.program.single)
-        best, final, point = _climb(scout, aim.cast(scout.program), ascent, start)
-    exact, mix = _settled(relaxation, best, aim)
+        climbed = _climb(scout, aim.cast(scout.program), ascent, start, watch)
+    exact, mix = _settled(relaxation, climbed.best, aim)
     found = backward(relaxation, *aim.mixed(relaxation, mix), exact.dual())
-    return Ascended(found.lower, exact, final, point.to(relaxation.lower))
+    point = climbed.point.to(relaxation.lower)
+    return Ascended(found.lower, exact, climbed.final, point, climbed.values, climbed.coefficients)
 
 
-def _settled(
-    relaxation: Relaxation, found: Multipliers, aim: Objective | Neurons
-) -> tuple[Multipliers, Tensor]:
+def _completed(
+    relaxation: Relaxation, start: Multipliers | None, queries: int, top: int
+) -> Multipliers:
+    """The start with slopes for every rectifier and multipliers for every row below `top`: the
+    relaxation's own lines, and 0."""
+    slopes = initial_slopes(relaxation, queries, top + 1)
+    if start is None:
+        start = Multipliers({})
+    gamma: dict[int, Tensor] = {}
+    for p, pool in relaxation.pools.items():
+        if pool.top >= top:
+            continue
+        known = start.gamma.get(p)
+        batch, old = (1, 0) if known is None else (len(known), known.shape[2])
+        rest = pool.rhs.new_zeros(batch, queries, len(pool.rhs) - old)
+        gamma[p] = rest if known is None else torch.cat([known.to(rest), rest], dim=2)
+    return Multipliers(slopes | start.slopes, start.signs, start.beta, start.mix, gamma)
+
+
+def _settled(relaxation: Relaxation, found: Multipliers, aim: Aim) -> tuple[Multipliers, Tensor]:
     """Multipliers in the relaxation's own precision, each within its range; and their mix."""
     dtype = relaxation.lower.dtype
     slopes = {i: s.to(dtype, copy=True) for i, s in found.slopes.items()}
@@ -198,22 +264,33 @@ def _settled(
     mix = mix / mix.sum(dim=-1, keepdim=True).clamp(min=torch.finfo(dtype).tiny)
     signs = {j: s.to(dtype) for j, s in found.signs.items()}
     beta = {j: b.to(dtype).clamp(min=0) for j, b in found.beta.items()}
-    return Multipliers(slopes, signs, beta, mix), mix
+    gamma = {p: g.to(dtype).clamp(min=0) for p, g in found.gamma.items()}
+    return Multipliers(slopes, signs, beta, mix, gamma), mix
+
+
+class _Climb(NamedTuple):
+    """The best multipliers met, per query (those of splits: per domain), the last, the last
+    point, and at the nodes watched the mean of the late points and the last coefficients."""
+
+    best: Multipliers
+    final: Multipliers
+    point: Tensor
+    values: dict[int, Tensor]
+    coefficients: dict[int, Tensor]
 
 
 def _climb(
-    scout: Relaxation, aim: Objective | Neurons, ascent: Ascent, start: Multipliers
-) -> tuple[Multipliers, Multipliers, Tensor]:
-    """The best multipliers met, per query (those of splits: per domain), the last, and the last
-    point."""
+    scout: Relaxation, aim: Aim, ascent: Ascent, start: Multipliers, watch: tuple[int, ...]
+) -> _Climb:
     batch, queries = scout.batch, aim.queries
     now, mix = _settled(scout, start, aim)
     mix = mix.expand(batch, -1, -1).clone()
-    now = Multipliers(now.slopes, now.signs, now.beta, mix)
+    now = Multipliers(now.slopes, now.signs, now.beta, mix, now.gamma)
     ranges = slope_ranges(scout)
     adam, rate = Adam(), 1.0
     highest = torch.full((batch, queries), -torch.inf, dtype=mix.dtype, device=mix.device)
     best, point = now, scout.lower.flatten(1).unsqueeze(1)
+    total, late = dict[int, Tensor](), 0
     for step in range(ascent.steps + 1):
         dual = now.dual()
         found = backward(scout, *aim.mixed(scout, mix), dual, record=True)
@@ -221,24 +298,45 @@ def _climb(
         highest = torch.maximum(highest, found.lower)
         values = primal(scout, found, dual)
         point = values[0].flatten(2)
-        if step == ascent.steps or ascent.stop():
+        ends = step == ascent.steps or ascent.stop()
+        if watch and (ends or 3 * step >= 2 * ascent.steps):
+            late += 1
+            total = {j: values[j] + total[j] if j in total else values[j] for j in watch}
+        if ends:
             break
         adam.tick()
-        for i, s in now.slopes.items():
-            if i in found.coefficients:
-                z = values[scout.program.network.nodes[i].inputs[0]]
-                gradient = found.coefficients[i].clamp(min=0) * z
-                adam.climb(("slope", i), s, gradient, rate * ascent.slope_rate)
+        _climb_lines(adam, scout, found, values, now, rate * ascent.slope_rate)
         _clamp(now.slopes, ranges)
         for j, b in now.beta.items():
             if j in values:
                 gradient = (-now.signs[j] * values[j]).sum(dim=1, keepdim=True)
                 adam.climb(("split", j), b, gradient, rate * ascent.split_rate)
                 b.clamp_(min=0)
+        for p, g in now.gamma.items():
+            excess = scout.pools[p].excess(values)
+            adam.climb(("row", p), g, excess, rate * ascent.row_rate)
+            g.clamp_(min=0)
         if isinstance(aim, Objective) and aim.rows > 1:
             _climb_mix(adam, aim, values, mix, rate * ascent.mix_rate)
         rate *= ascent.decay
-    return best, now, point
+    means = {j: v / late for j, v in total.items()}
+    last = {j: found.coefficients[j] for j in watch if j in found.coefficients}
+    return _Climb(best, now, point, means, last)
+
+
+def _climb_lines(
+    adam: Adam,
+    scout: Relaxation,
+    found: Pass,
+    values: dict[int, Tensor],
+    now: Multipliers,
+    rate: float,
+) -> None:
+    for i, s in now.slopes.items():
+        if i in found.coefficients:
+            z = values[scout.program.network.nodes[i].inputs[0]]
+            gradient = found.coefficients[i].clamp(min=0) * z
+            adam.climb(("slope", i), s, gradient, rate)
 
 
 def _keep_best(best: Multipliers, now: Multipliers, better: Tensor, first: bool) -> Multipliers:
@@ -257,6 +355,7 @@ def _keep_best(best: Multipliers, now: Multipliers, better: Tensor, first: bool)
         now.signs,
         {j: pick(best.beta[j], b, shared) for j, b in now.beta.items()},
         mix,
+        {p: pick(best.gamma[p], g, better) for p, g in now.gamma.items()},
     )
 
 

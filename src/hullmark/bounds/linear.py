@@ -26,11 +26,13 @@ class Dual:
 
     `slopes[i]`: lower slopes of rectifier i, `(B|1, Q|1, *shape)`, between its two slopes where
     unstable and the exact slope where stable. `push[j]`: signed multipliers of splits at
-    pre-activation j, same shape: `+beta` for a split `z >= 0`, `-beta` for `z <= 0`.
+    pre-activation j, same shape: `+beta` for a split `z >= 0`, `-beta` for `z <= 0`. `gamma[p]`
+    `(B|1, Q, rows)`, at least 0: multipliers of the joint rows of the relaxation's pool p.
     """
 
     slopes: Mapping[int, Tensor] = field(default_factory=dict[int, Tensor])
     push: Mapping[int, Tensor] = field(default_factory=dict[int, Tensor])
+    gamma: Mapping[int, Tensor] = field(default_factory=dict[int, Tensor])
 
 
 FIXED = Dual()
@@ -65,7 +67,7 @@ def backward(
         relaxation: built up to the last node in `start`.
         start: coefficients `(B|1, Q, *shape)` per node.
         constant: `(B|1, Q)`, rounded down.
-        dual: slopes and split multipliers.
+        dual: slopes, and multipliers of splits and of joint rows.
         record: keep the coefficients at the nonlinear nodes (for `primal`).
 
     Trust: `lower` holds in real arithmetic for every point of the domain that meets its splits;
@@ -74,14 +76,19 @@ def backward(
     nodes = relaxation.program.network.nodes
     batch = relaxation.batch
     pending = {i: a.expand(max(len(a), 1), *a.shape[1:]) for i, a in start.items()}
-    owed = set(start)
     kept: dict[int, Tensor] = {}
-    top = max(start)
     constant = constant.expand(batch, -1)
 
     def contribute(j: int, part: Tensor) -> None:
         pending[j] = pending[j] + part if j in pending else part
 
+    for key, gamma in dual.gamma.items():
+        # A valid row is at most 0; whatever of it is added keeps a lower bound.
+        pool = relaxation.pools[key]
+        constant = constant - gamma @ pool.rhs - gamma @ relaxation.pool_charge(key)
+        for j, part in pool.shares(gamma):
+            contribute(j, part)
+    owed, top = set(pending), max(pending)
     for i in range(top, 0, -1):
         a = pending.pop(i, None)
         push = dual.push.get(i)
@@ -201,20 +208,23 @@ def primal(relaxation: Relaxation, found: Pass, dual: Dual = FIXED) -> dict[int,
 
 
 def seed(
-    relaxation: Relaxation, node: int, neurons: Tensor, sign: int
+    relaxation: Relaxation, node: int, neurons: Tensor, sign: int | Tensor
 ) -> tuple[dict[int, Tensor], Tensor]:
     """Start of a pass for `sign * value[neurons]` of one node: coefficients and constant.
 
-    `neurons`: flat indices, `(Q,)` for all domains alike or `(B, Q)`.
+    `neurons`: flat indices, `(Q,)` for all domains alike or `(B, Q)`; `sign`: 1 or -1 for all, or
+    one of them for each query, `(Q,)`.
     """
     program = relaxation.program
+    signs = torch.as_tensor(sign, dtype=program.dtype, device=program.device)
+    signs = signs.expand(neurons.shape[-1])
     kernel, item = program.kernels[node], program.network.nodes[node]
     if isinstance(kernel, DenseKernel) and len(item.shape) == 1:
-        rows = sign * kernel.weight[neurons]
+        rows = signs.unsqueeze(1) * kernel.weight[neurons]
         charge = relaxation.charge.get(node)
         constant = torch.zeros(1, 1, dtype=program.dtype, device=program.device)
         if kernel.bias is not None:
-            constant = sign * kernel.bias[neurons].reshape(-1, neurons.shape[-1])
+            constant = signs * kernel.bias[neurons].reshape(-1, neurons.shape[-1])
         if charge is not None:
             offset = charge.gather(1, neurons) if neurons.dim() == 2 else charge[:, neurons]
             constant = down(constant - offset)
@@ -222,7 +232,7 @@ def seed(
         return {item.inputs[0]: rows if neurons.dim() == 2 else rows.unsqueeze(0)}, constant
     index = neurons.reshape(-1, neurons.shape[-1])
     unit_rows = torch.zeros(*index.shape, item.size, dtype=program.dtype, device=program.device)
-    unit_rows.scatter_(2, index.unsqueeze(2), float(sign))
+    unit_rows.scatter_(2, index.unsqueeze(2), signs.reshape(1, -1, 1).expand(*index.shape, 1))
     constant = torch.zeros(1, index.shape[1], dtype=program.dtype, device=program.device)
     return {node: unit_rows.reshape(*index.shape, *item.shape)}, constant
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from hullmark.bounds.pools import Pool
 from hullmark.bounds.program import Program
 from hullmark.bounds.relaxation import Relaxation
 from hullmark.bounds.rounding import SAFETY, gamma, up
@@ -105,6 +106,48 @@ class Objective:
             self.used.to(program.device),
             self.roundoff,
         )
+
+    def assumption(self, relaxation: Relaxation, query: int) -> Pool:
+        """What holds at a counterexample to one query, as rows for other bounds to rest on.
+
+        All rows of the query are at most 0; and if every query has one row, its row may be taken
+        to be the least of them all: some query's is, and is at most 0 too.
+
+        Trust: holds for the true rows; rounding is charged to the right-hand sides. If at every
+        counterexample whose least row is that of query q a bound holds, for every q, then the
+        least of these bounds holds for all.
+        """
+        y, x, level = self._compared(query)
+        nodes = relaxation.program.network.nodes
+        last = len(nodes) - 1
+        # |a - b| may be less than |a| + |b|, which is what the rounding of a - b goes by.
+        size = self.y[0].abs().amax(dim=(0, 1)) * 2
+        reach = size @ relaxation.magnitude[last].flatten(1).amax(dim=0)
+        coefficients = {last: y.reshape(len(y), *nodes[last].shape)}
+        if x is not None and self.x is not None:
+            part = x.reshape(len(x), *nodes[0].shape)
+            coefficients[0] = part + coefficients[0] if last == 0 else part
+            size = self.x[0].abs().amax(dim=(0, 1)) * 2
+            reach = reach + size @ relaxation.magnitude[0].flatten(1).amax(dim=0)
+        error = gamma(8, relaxation.program.dtype) + self.roundoff
+        lost = 8 * self.rows * relaxation.lost.amax()
+        reach = reach + 2 * self.bound.abs().max()
+        return Pool(coefficients, up(level + error * SAFETY * reach + lost))
+
+    def _compared(self, query: int) -> tuple[Tensor, Tensor | None, Tensor]:
+        """The rows of a query, and their differences from all others' if each has just one."""
+        used = self.used[0, query]
+        y, level = self.y[0, query, used], self.bound[0, query, used]
+        x = None if self.x is None else self.x[0, query, used]
+        if self.rows > 1 or self.queries == 1:
+            return y, x, level
+        others = torch.arange(self.queries, device=y.device) != query
+        y = torch.cat([y, y - self.y[0, others, 0]])
+        # Bounds are rounded up, so that of another query may be too large by that much.
+        level = torch.cat([level, level - self.bound[0, others, 0]])
+        if x is not None and self.x is not None:
+            x = torch.cat([x, x - self.x[0, others, 0]])
+        return y, x, level
 
     def margins(self, x: Tensor, y: Tensor) -> Tensor:
         """`rows . (x, y) - bound` per row, `(B, Q, m)`, at points x `(B, Q, n)`, y `(B, Q, k)`."""

@@ -14,6 +14,7 @@ from torch import Tensor
 from hullmark.bounds.activations import Lines, image, product_image, product_lines, relax
 from hullmark.bounds.interval import MOVES, Interval, enclose
 from hullmark.bounds.kernels import AddKernel, ConcatKernel, ReshapeKernel, SelectKernel
+from hullmark.bounds.pools import Pool
 from hullmark.bounds.program import Program
 from hullmark.bounds.rounding import SAFETY, gamma, tiny, unit, up
 from hullmark.network import ops
@@ -60,7 +61,11 @@ class Relaxation:
         self.products: dict[int, tuple[Tensor, ...]] = {}
         self.magnitude: dict[int, Tensor] = {}
         self.charge: dict[int, Tensor | None] = {}
+        self.pools: dict[int, Pool] = {}
+        # Whether some pool reads the last node, so that it tells of every node below.
+        self.assumes = False
         self._intervals: dict[int, Interval] = {}
+        self._pool_charges: dict[int, Tensor] = {}
         self.reached = 0
         self.charged = charged
         # Asked before every longer piece of work; if it says so, `Stopped` is raised.
@@ -88,7 +93,20 @@ class Relaxation:
         twin.bounds = {j: (cast(a), cast(b)) for j, (a, b) in self.bounds.items()}
         twin.lines = {i: Lines(*(cast(t) for t in lines)) for i, lines in self.lines.items()}
         twin.products = {i: tuple(cast(t) for t in p) for i, p in self.products.items()}
+        twin.assumes = self.assumes
+        twin.pools = {key: pool.cast(cast) for key, pool in self.pools.items()}
         twin.reached = self.reached
+        return twin
+
+    def renewed(self) -> "Relaxation":
+        """A relaxation of the same domains with the same bounds and pools, its lines made anew."""
+        twin = Relaxation(self.program, self.lower, self.upper, self.rule, self.charged)
+        for j, (lower, upper) in self.bounds.items():
+            twin.set_bounds(j, lower, upper)
+        twin.advance(self.reached)
+        for key, pool in self.pools.items():
+            twin.set_pool(key, pool)
+        twin.stop = self.stop
         return twin
 
     def set_bounds(self, node: int, lower: Tensor, upper: Tensor) -> None:
@@ -108,6 +126,28 @@ class Relaxation:
         low[:, neurons] = torch.fmax(low[:, neurons], lower)
         high[:, neurons] = torch.fmin(high[:, neurons], upper)
         self.set_bounds(node, low.reshape(shape), high.reshape(shape))
+
+    def set_pool(self, key: int, pool: Pool) -> None:
+        """Let backward passes use joint rows that hold on every domain, as pool `key`."""
+        self.pools[key] = pool
+        self.assumes |= pool.top == len(self.program.network.nodes) - 1
+        self._pool_charges.pop(key, None)
+
+    def pool_charge(self, key: int) -> Tensor:
+        """`(R,)`: what rounding can do to a pass per unit of multiplier of each row of a pool."""
+        pool = self.pools[key]
+        if not self.charged:
+            return pool.none
+        if key not in self._pool_charges:
+            size = pool.rhs.abs() + sum(
+                c.flatten(1).abs() @ self.magnitude[j].flatten(1).amax(dim=0)
+                for j, c in pool.coefficients.items()
+            )
+            reach = sum(self.magnitude[j].flatten(1).sum(1).amax() for j in pool.coefficients)
+            lost = tiny(self.program.dtype) * (len(pool.rhs) + 8) * (reach + pool.width)
+            self.lost = self.lost + lost * SAFETY
+            self._pool_charges[key] = self._gamma(len(pool.rhs)) * size * SAFETY
+        return self._pool_charges[key]
 
     def advance(self, node: int) -> None:
         """Build everything up to `node`; all pre-activations before it need their bounds."""

@@ -131,13 +131,18 @@ def proven_box(body: Polyhedron, bases: Bases) -> tuple[Array, Array] | None:
     """A box `(lower, upper)` of fractions around the set, by multipliers that solve exactly.
 
     Returns:
-        None if it cannot be found, or no basic point lies exactly in the set: the set may then
-        be empty or unbounded.
+        None if it cannot be found, or no point is found to lie exactly in the set: it may then be
+        empty or unbounded.
 
     Trust: exact; a box also shows that the set is bounded and not empty.
     """
     plain = bases.plain()
-    if not any(_feasible(body, members) for members in plain.members[:_ATTEMPTS]):
+    # The middle of a set that is not flat is in it beyond all rounding; flat ones need luck.
+    middle = bases.points.mean(axis=0) if len(bases.points) else np.zeros(body.A.shape[1])
+    inside = np.array([Fraction(v) for v in middle.tolist()], dtype=object)
+    if not np.all(body.A @ inside <= body.b) and not any(
+        _feasible(body, members) for members in plain.members[:_ATTEMPTS]
+    ):
         return None
     width = body.A.shape[1]
     sides: list[list[Fraction]] = []

@@ -144,3 +144,21 @@ def _affordable(cone: Cone, cost: float) -> None:
             f"dimension {cone.rays.shape[1]} there are {rays} rays, and the next one would take "
             f"about {cost:.0e} operations (limit {STEP_LIMIT:.0e}); use a smaller group"
         )
+
+
+def facet_directions(points: Array) -> Array:
+    """Outward normals of the facets of the convex hull of points `(n, D)`, in floats.
+
+    Returns:
+        Shape `(m, D)`, largest entry 1. A flat hull has opposite normals for each equation.
+
+    Trust: none; they are found up to about nine digits.
+    """
+    cone = whole_space(1 + points.shape[1], exact=False)
+    # Lexicographic order keeps the intermediate hulls small [Fukuda96].
+    points = points[np.lexsort(points.T[::-1])]
+    for normal in normalised(np.column_stack([points, np.ones(len(points))])):
+        cone = cut(cone, normal)
+    directions = -np.concatenate([cone.rays, cone.lines, -cone.lines])[:, :-1]
+    size = np.abs(directions).max(axis=1, initial=0)
+    return directions[size > FLOAT_ZERO] / size[size > FLOAT_ZERO, None]

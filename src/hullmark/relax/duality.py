@@ -1,17 +1,15 @@
-"""Right-hand sides proved by weak duality, one sign pattern at a time, in integers.
+"""Right-hand sides proved by weak duality, one sign pattern at a time, rounded outwards.
 
 On the part of the set where `x` has given signs, `f` is linear and a row `r · x + c · f(x)` is a
 linear function `g · x`. For any multipliers `λ >= 0` on the rows `E x <= d` of that part,
 `g · x <= λ · d + ρ · x` with `ρ = g - λ E`; and `ρ · x` is at most its maximum over a proven box.
-So the multipliers may come from floats: what they leave over is charged. The largest bound over
-all sign patterns holds on the whole graph.
+So the multipliers may come from floats: what they leave over is charged, and so is every rounding.
+The largest bound over all sign patterns holds on the whole graph.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from fractions import Fraction
 from itertools import product
-from math import lcm
 from typing import Any
 
 import numpy as np
@@ -19,16 +17,16 @@ from numpy.typing import NDArray
 
 from hullmark.relax.bases import TOLERANCE, Bases, Polyhedron
 from hullmark.relax.cone import cut, whole_space
+from hullmark.relax.exact import round_up
 from hullmark.relax.pieces import Pieces
 
 Array = NDArray[Any]
 Signs = Mapping[int, int]
 
-ROW_BITS = 40
-"""Rows to be bounded are multiples of `2^-ROW_BITS`."""
-
-_BOX_BITS = 30
-_MULTIPLIER_BITS = 60
+_UNIT = 2.0**-53
+_TINY = float(np.finfo(np.float64).smallest_normal)
+# Covers everything of second order: the rounding of the charges themselves.
+_SAFETY = 1.02
 _BLOCK = 4_000_000
 
 
@@ -42,35 +40,56 @@ class Evidence:
     box: tuple[Array, Array]
 
 
-def proven_bounds(evidence: Evidence, rows: Array) -> list[Fraction]:
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """Rows `normals · x <= offsets` in floats that hold on a part of the set, and its box.
+
+    By member index as in `Bases`: the rows of the set, then `-sign_j x_j <= 0`. `turn` is -sign_j
+    for the latter, and 1.
+    """
+
+    bases: Bases
+    normals: Array
+    offsets: Array
+    turn: Array
+    box: tuple[Array, Array]
+
+
+def proven_bounds(evidence: Evidence, rows: Array) -> Array:
     """For each row over `(x, y)`, a number that it does not exceed on the graph.
 
     Arguments:
-        rows: floats `(m, 2k)`, multiples of `2^-ROW_BITS`.
+        rows: floats `(m, 2k)`.
 
-    Trust: exact. How tight a bound is depends on the bases, whether it holds does not.
+    Returns:
+        Shape `(m,)`, float64, in units of the body; infinite where nothing could be proved.
+
+    Trust: holds in real arithmetic. How tight a bound is depends on the bases, whether it holds
+    does not.
     """
     pieces = evidence.pieces
     width = len(pieces.negative)
-    common = lcm(*(slope.denominator for slope in (*pieces.negative, *pieces.positive)))
-    whole = _integers(rows, ROW_BITS)
-    unit = common << ROW_BITS
-    best: list[Fraction] | None = None
-    for chosen in product((-1, 1), repeat=len(pieces.kinked)):
-        signs = dict(zip(pieces.kinked, chosen, strict=True))
-        bases = _within(evidence.bases, signs)
-        slopes = [
-            pieces.negative[j] if signs.get(j) == -1 else pieces.positive[j] for j in range(width)
-        ]
-        scaled = np.array([int(slope * common) for slope in slopes], dtype=object)
-        goals = whole[:, :width] * common + whole[:, width:] * scaled
-        if len(bases.points) == 0:
-            if _proven_empty(evidence, signs):
-                continue
-            bases, signs = evidence.bases.plain(), {}
-        bounds = _dual_bounds(evidence, bases, signs, goals, unit)
-        best = bounds if best is None else list(map(max, best, bounds))
-    return best or []
+    best = np.full(len(rows), -np.inf)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for chosen in product((-1, 1), repeat=len(pieces.kinked)):
+            signs = dict(zip(pieces.kinked, chosen, strict=True))
+            slopes = np.array(
+                [
+                    float(pieces.negative[j] if signs.get(j) == -1 else pieces.positive[j])
+                    for j in range(width)
+                ]
+            )
+            products = rows[:, width:] * slopes
+            goals = rows[:, :width] + products
+            # A slope may be rounded, a product and a sum are.
+            weight = np.abs(rows[:, :width]) + np.abs(products)
+            bases = _within(evidence.bases, signs)
+            if len(bases.points) == 0:
+                if _proven_empty(evidence, signs):
+                    continue
+                bases, signs = evidence.bases.plain(), {}
+            best = np.maximum(best, _dual_bounds(_part(evidence, bases, signs), goals, weight))
+    return best
 
 
 def _within(bases: Bases, signs: Signs) -> Bases:
@@ -81,36 +100,71 @@ def _within(bases: Bases, signs: Signs) -> Bases:
     return bases.selected(chosen)
 
 
-def _dual_bounds(
-    evidence: Evidence, bases: Bases, signs: Signs, goals: Array, unit: int
-) -> list[Fraction]:
-    """Upper bounds of `goals / unit · x` on the part with these signs; goals `(m, k)` integers."""
-    body, kinked = evidence.body, bases.kinked
-    width = body.A.shape[1]
-    # Rows and right-hand sides by member index: the set's rows, then -sign * x[j] <= 0. A
-    # hyperplane whose sign is free appears in no basis that is passed here.
-    axes = np.zeros((len(kinked), width), dtype=object)
-    for index, coordinate in enumerate(kinked):
-        axes[index, coordinate] = -signs.get(coordinate, 0)
-    normals = np.concatenate([body.A, axes])
-    offsets = np.concatenate([body.b, np.zeros(len(kinked), dtype=object)])
-    lengths = np.concatenate([body.lengths, np.ones(len(kinked))])
-    flips = np.array([-float(signs.get(j, 0)) for j in kinked])
-    orientation = np.concatenate([np.ones(len(body.A)), flips])
+def _part(evidence: Evidence, bases: Bases, signs: Signs) -> _Part:
+    """The part with these signs. A hyperplane whose sign is free appears in no basis passed here.
 
-    floats = np.array([[v / unit for v in row] for row in goals.tolist()], dtype=np.float64)
-    members, multipliers = _guess(bases, floats.reshape(goals.shape), orientation)
-    multipliers = np.maximum(multipliers, 0.0) / lengths[members]
-    shift = _MULTIPLIER_BITS + max(0, int(np.ceil(np.log2(lengths.max()))))
-    exact = _integers(multipliers, shift)
-    # In units of 1 / (unit * 2^shift):
-    goals = goals << shift
-    rest = goals - unit * (exact[:, :, None] * normals[members]).sum(axis=1)
-    bounds = unit * (exact * offsets[members]).sum(axis=1)
-    lower, upper = _outward(evidence.box)
-    extremes = np.where(rest > 0, rest * upper, rest * lower).sum(axis=1)
-    total = (bounds << _BOX_BITS) + extremes
-    return [Fraction(value, unit << (shift + _BOX_BITS)) for value in total.tolist()]
+    A float row differs from a multiple of the integer row by at most two roundings an entry.
+    """
+    body, kinked = evidence.body, bases.kinked
+    lower = np.array([-round_up(-value) for value in evidence.box[0]])
+    upper = np.array([round_up(value) for value in evidence.box[1]])
+    reach = np.maximum(np.abs(lower), np.abs(upper))
+    away = np.abs(body.offsets) + np.abs(body.normals) @ reach
+    charge = (3 * _UNIT * away + _TINY * (1 + reach.sum())) * _SAFETY
+    turn = np.array([-float(signs.get(j, 0)) for j in kinked])
+    axes = np.eye(body.A.shape[1])[list(kinked)] * turn[:, None]
+    return _Part(
+        bases,
+        np.concatenate([body.normals, axes]),
+        np.concatenate([np.nextafter(body.offsets + charge, np.inf), np.zeros(len(kinked))]),
+        np.concatenate([np.ones(len(body.A)), turn]),
+        (lower, upper),
+    )
+
+
+def _dual_bounds(part: _Part, goals: Array, weight: Array) -> Array:
+    """Upper bounds of goals `(m, k)` on the part, if they came from magnitudes `weight`."""
+    lower, upper = part.box
+    members, multipliers = _guess(part.bases, goals, part.turn)
+    multipliers = np.maximum(multipliers, 0.0)
+    normals = part.normals[members]
+    rest = goals - np.einsum("mi,mij->mj", multipliers, normals)
+    sizes = weight + np.einsum("mi,mij->mj", multipliers, np.abs(normals))
+    terms = multipliers * part.offsets[members]
+    return charged((lower, upper), rest, sizes, terms)
+
+
+def charged(box: tuple[Array, Array], rest: Array, weight: Array, terms: Array) -> Array:
+    """At least `sum(terms) + rest · x` for `x` in a box, if `rest` came from magnitudes `weight`.
+
+    Arguments:
+        box: lower and upper ends, finite, both broadcast against `rest`.
+        rest: the coefficients `(..., k)`, computed with at most `2 k + 4` roundings each.
+        weight: for each coefficient the sum of the magnitudes behind it, or more; broadcast.
+        terms: products `(..., k)`, one rounding each.
+
+    Returns:
+        Shape `(...)`; infinite where a number overflowed.
+
+    Trust: rounded up. With `u` the unit roundoff, a sum of `n` products is off by at most
+    `n u / (1 - n u)` times the sum of magnitudes [Higham02 §3.1]; here `n` is at most `4 k + 8`.
+    """
+    lower, upper = box
+    gamma = (4 * rest.shape[-1] + 8) * _UNIT * _SAFETY
+    reach = np.maximum(np.abs(lower), np.abs(upper))
+    left = np.where(rest > 0, rest * upper, rest * lower)
+    sizes = np.abs(terms) + np.abs(left)
+    charge = _total(gamma * sizes + (gamma * weight + _TINY) * reach + _TINY) * _SAFETY
+    bound = np.nextafter(_total(terms) + _total(left) + charge, np.inf)
+    return np.where(np.isnan(bound), np.inf, bound)
+
+
+def _total(values: Array) -> Array:
+    """The sum over the last axis, which is short: NumPy's own is slow there."""
+    total = values[..., 0]
+    for j in range(1, values.shape[-1]):
+        total = total + values[..., j]
+    return total
 
 
 def _guess(bases: Bases, goals: Array, orientation: Array) -> tuple[Array, Array]:
@@ -144,19 +198,5 @@ def _proven_empty(evidence: Evidence, signs: Signs) -> bool:
     weights = cone.rays[np.argmax(cone.rays[:, 0]), 1:]
     direction = np.zeros((1, points.shape[1]))
     direction[0, list(signs)] = np.maximum(weights, 0.0) * np.array(list(signs.values()))
-    goals = _integers(direction, ROW_BITS)
-    return _dual_bounds(evidence, evidence.bases.plain(), {}, goals, 1 << ROW_BITS)[0] < 0
-
-
-def _outward(box: tuple[Array, Array]) -> tuple[Array, Array]:
-    """The box of fractions, rounded outwards to integer multiples of `2^-_BOX_BITS`."""
-    unit = 2**_BOX_BITS
-    lower = [(value * unit).__floor__() for value in box[0]]
-    upper = [(value * unit).__ceil__() for value in box[1]]
-    return np.array(lower, dtype=object), np.array(upper, dtype=object)
-
-
-def _integers(values: Array, bits: int) -> Array:
-    """The floats times `2^bits`, rounded towards zero to Python integers."""
-    flat = [int(Fraction(value) * 2**bits) for value in values.ravel().tolist()]
-    return np.array(flat, dtype=object).reshape(values.shape)
+    part = _part(evidence, evidence.bases.plain(), {})
+    return bool(_dual_bounds(part, direction, np.abs(direction))[0] < 0)

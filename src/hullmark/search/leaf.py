@@ -12,8 +12,9 @@ from torch import Tensor
 from hullmark.bounds.linear import Dual, backward, seed
 from hullmark.bounds.objective import Objective
 from hullmark.bounds.relaxation import Relaxation
-from hullmark.lp.highs import Program as LinearProgram
 from hullmark.lp.highs import Solution, solve
+from hullmark.lp.program import Program as LinearProgram
+from hullmark.lp.program import Sparse
 
 # What a unit of violated split costs; where the splits contradict each other, the bound is this
 # times the least violation that some input needs.
@@ -86,7 +87,7 @@ def _program(
     is_row = np.arange(total) < rows
     return LinearProgram(
         cost=np.concatenate([np.zeros(len(low)), [1.0, penalty]]),
-        matrix=np.concatenate([matrix, extra], axis=1),
+        matrix=Sparse.of(np.concatenate([matrix, extra], axis=1)),
         row_lower=np.where(is_row, -np.inf, -constant),
         row_upper=np.where(is_row, -constant, np.inf),
         lower=np.concatenate([low, [-np.inf, 0.0]]),

@@ -1,0 +1,1 @@
+"""Linear programs that are tightened by rows that their optimum violates."""

@@ -1,0 +1,8 @@
+"""Networks as linear programs: columns and rows, and the way back to values of the network."""
+
+from hullmark.encode.build import encode
+from hullmark.encode.encoding import Encoding, Form, Goal, Kinks
+from hullmark.encode.inequalities import Inequalities
+from hullmark.encode.query import Query
+
+__all__ = ["Encoding", "Form", "Goal", "Inequalities", "Kinks", "Query", "encode"]

@@ -1,0 +1,217 @@
+"""Mining: at the point that a dual ascent suggests, the joint rows that it violates.
+
+The average of the late primal points of an ascent approaches an optimum of the relaxation. Where
+its post-activations lie above the ReLU and carry a negative coefficient, precision is lost;
+groups of those neurons are separated from the point, and the deepest rows are kept. Groups and
+points are chosen by what they cost the queries at hand, not by area.
+"""
+
+from dataclasses import dataclass, field
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hullmark.bounds.alpha import Ascended, Ascent
+from hullmark.bounds.relaxation import Relaxation
+from hullmark.joint.octahedron import Start, octahedral_bounds
+from hullmark.joint.store import Block, Groups, Layer, LayerRows
+from hullmark.relax.octahedra import octahedra
+from hullmark.relax.separate import JointRows, rows_for, separate_from
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Mining:
+    """What is mined in one layer at a time.
+
+    All pairs among the `candidates` that lose most, and the `triples` whose pairs are cut off
+    deepest; each is separated at the `points` to which it matters most. At most `rows` are kept,
+    `each` a neuron. Octahedral bounds are first optimised in `coarse` steps, and those of groups
+    that gave a row in `fine` more.
+    """
+
+    candidates: int = 24
+    triples: int = 40
+    points: int = 4
+    rows: int = 150
+    each: int = 6
+    coarse: int = 4
+    fine: int = 20
+
+
+@dataclass
+class Mine:
+    """The rows of one layer, and the octahedra of the groups that have been looked at.
+
+    `bounds` maps a group to its octahedral bounds, and `fine` to a mask of those that have had all
+    their steps.
+    """
+
+    layer: Layer
+    found: LayerRows
+    start: Start | None = None
+    bounds: dict[tuple[int, ...], Array] = field(default_factory=dict[tuple[int, ...], Array])
+    fine: dict[tuple[int, ...], Array] = field(default_factory=dict[tuple[int, ...], Array])
+
+    def dig(self, relaxation: Relaxation, seen: Ascended, weight: Tensor, mining: Mining) -> int:
+        """Add the rows that the points of an ascent violate; returns how many.
+
+        Arguments:
+            relaxation: of one domain; gets the enlarged pool.
+            seen: watched the layer's two nodes.
+            weight: how much each of the ascent's queries matters, `(Q,)`.
+        """
+        layer = self.layer
+        z = seen.values[layer.pre][0].flatten(1).double().cpu().numpy()
+        y = seen.values[layer.post][0].flatten(1).double().cpu().numpy()
+        a = seen.coefficients[layer.post][0].flatten(1).double().cpu().numpy()
+        function = np.where(z > 0, layer.positive * z, layer.negative * z)
+        loss = np.abs(a * (y - function)) * weight.double().cpu().numpy()[:, None]
+        lower, upper = (b.flatten().cpu().numpy() for b in relaxation.bounds[layer.pre])
+        loss[:, (lower >= 0) | (upper <= 0)] = 0.0
+        pairs = _pairs(loss, mining.candidates)
+        if len(pairs) == 0:
+            return 0
+        self._learn(relaxation, pairs, mining.coarse)
+        first = self._separate(pairs, loss, z, y, mining)
+        triples = _triples(first, mining.triples)
+        parts = [first]
+        if len(triples):
+            self._learn(relaxation, triples, mining.coarse)
+            parts.append(self._separate(triples, loss, z, y, mining))
+        kept = _choose(parts, mining)
+        for block in kept:
+            self._deepen(relaxation, block, mining.fine)
+            self.found.add(self._settled(block))
+        if kept:
+            relaxation.set_pool(layer.post, self.found.pool(relaxation.program))
+        return sum(len(block.groups) for block in kept)
+
+    def _learn(self, relaxation: Relaxation, groups: Groups, steps: int) -> None:
+        """Octahedral bounds of the groups that have none."""
+        new = [g for g in map(tuple, groups.tolist()) if g not in self.bounds]
+        if not new:
+            return
+        array = np.array(new, dtype=np.intp)
+        ascent = Ascent(steps, slope_rate=0.1)
+        found = octahedral_bounds(relaxation, self.layer.pre, array, ascent, self.start)
+        self.bounds.update(zip(new, found, strict=True))
+
+    def _deepen(self, relaxation: Relaxation, block: Block, steps: int) -> None:
+        """Better octahedral bounds where the proofs of rows use them."""
+        groups, place = np.unique(block.groups, axis=0, return_inverse=True)
+        wanted = np.zeros((len(groups), block.bounds.shape[1]), dtype=np.bool_)
+        row, pattern, entry = np.nonzero(block.rows.multipliers > 0)
+        member = block.rows.members[row, pattern, entry]
+        real = member < wanted.shape[1]
+        wanted[place.ravel()[row[real]], member[real]] = True
+        for index, group in enumerate(map(tuple, groups.tolist())):
+            wanted[index] &= ~self.fine.get(group, np.zeros_like(wanted[index]))
+        ascent = Ascent(steps, slope_rate=0.1)
+        found = octahedral_bounds(relaxation, self.layer.pre, groups, ascent, self.start, wanted)
+        for group, bounds, done in zip(map(tuple, groups.tolist()), found, wanted, strict=True):
+            self.bounds[group] = np.minimum(self.bounds[group], bounds)
+            self.fine[group] = self.fine.get(group, np.zeros_like(done)) | done
+
+    def _bounds(self, groups: Groups) -> Array:
+        return np.stack([self.bounds[g] for g in map(tuple, groups.tolist())])
+
+    def _slopes(self, groups: Groups) -> tuple[Array, Array]:
+        return self.layer.negative[groups], self.layer.positive[groups]
+
+    def _separate(
+        self, groups: Groups, loss: Array, z: Array, y: Array, mining: Mining
+    ) -> tuple[Block, Array]:
+        """The rows of all groups at the points that matter to them, and what each point loses."""
+        bounds = self._bounds(groups)
+        shapes = octahedra(bounds, *self._slopes(groups))
+        cost = loss[:, groups].sum(axis=2)
+        blocks: list[Block] = []
+        costs: list[Array] = []
+        for rank in np.argsort(-cost, axis=0)[: mining.points]:
+            at = rank[:, None]
+            rows = separate_from(shapes, z[at, groups], y[at, groups])
+            violation = np.einsum("mk,mk->m", rows.x, z[at, groups][rows.group]) + np.einsum(
+                "mk,mk->m", rows.y, y[at, groups][rows.group]
+            )
+            violation -= rows.rhs
+            length = np.sqrt((rows.x**2).sum(1) + (rows.y**2).sum(1))
+            blocks.append(Block(groups[rows.group], bounds[rows.group], rows))
+            costs.append(violation / length)
+        return _joined(blocks), np.concatenate(costs)
+
+    def _settled(self, block: Block) -> Block:
+        """The same directions over the octahedra as they are known now."""
+        bounds = self._bounds(block.groups)
+        shapes = octahedra(bounds, *self._slopes(block.groups))
+        directions = np.concatenate([block.rows.x, block.rows.y], axis=1)
+        rows = rows_for(shapes, np.arange(len(directions)), directions)
+        return Block(block.groups[rows.group], bounds[rows.group], rows).selected(
+            np.arange(len(rows))
+        )
+
+
+def _pairs(loss: Array, candidates: int) -> Groups:
+    """All pairs `(G, 2)` of the neurons that lose most, of losses `(Q, n)`."""
+    total = loss.sum(axis=0)
+    order = np.argsort(-total)[:candidates]
+    order = np.sort(order[total[order] > 0])
+    pairs = list(combinations(order.tolist(), 2))
+    return np.array(pairs, dtype=np.intp).reshape(len(pairs), 2)
+
+
+def _triples(pairs: tuple[Block, Array], count: int) -> Groups:
+    """The triples `(G, 3)` whose three pairs are cut off deepest."""
+    block, depth = pairs
+    deepest: dict[tuple[int, int], float] = {}
+    for (i, j), d in zip(block.groups.tolist(), depth.tolist(), strict=True):
+        deepest[i, j] = max(d, deepest.get((i, j), 0.0))
+    neurons = np.unique(block.groups)
+    table = np.zeros((len(neurons), len(neurons)))
+    for (i, j), d in deepest.items():
+        a, b = np.searchsorted(neurons, (i, j))
+        table[a, b] = d
+    triples = np.array(list(combinations(range(len(neurons)), 3)), dtype=np.intp).reshape(-1, 3)
+    a, b, c = triples.T
+    score = table[a, b] + table[a, c] + table[b, c]
+    best = np.argsort(-score, kind="stable")[:count]
+    return neurons[triples[best[score[best] > 0]]]
+
+
+def _joined(blocks: list[Block]) -> Block:
+    rows = [b.rows for b in blocks]
+    joined = JointRows(
+        np.arange(sum(len(r) for r in rows)),
+        *(
+            np.concatenate([getattr(r, name) for r in rows])
+            for name in ("x", "y", "rhs", "members", "multipliers")
+        ),
+    )
+    groups = np.concatenate([b.groups for b in blocks])
+    return Block(groups, np.concatenate([b.bounds for b in blocks]), joined)
+
+
+def _choose(parts: list[tuple[Block, Array]], mining: Mining) -> list[Block]:
+    """The deepest rows, not too many on any neuron."""
+    depth = np.concatenate([d for _, d in parts])
+    origin = np.concatenate([np.full(len(d), i) for i, (_, d) in enumerate(parts)])
+    place = np.concatenate([np.arange(len(d)) for _, d in parts])
+    used: dict[int, int] = {}
+    kept: list[list[int]] = [[] for _ in parts]
+    for index in np.argsort(-depth).tolist():
+        if sum(map(len, kept)) == mining.rows or depth[index] < 1e-4:
+            break
+        group = parts[origin[index]][0].groups[place[index]].tolist()
+        if all(used.get(u, 0) < mining.each for u in group):
+            kept[origin[index]].append(int(place[index]))
+            for u in group:
+                used[u] = used.get(u, 0) + 1
+    return [
+        block.selected(np.array(chosen, dtype=np.intp))
+        for (block, _), chosen in zip(parts, kept, strict=True)
+        if chosen
+    ]

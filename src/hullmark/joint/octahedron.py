@@ -1,0 +1,123 @@
+"""Octahedral bounds of groups of neurons: the input polytopes of their joint hulls.
+
+A group's polytope is given by upper bounds of all `3^k - 1` sums `sum_u a_u x_u` with `a_u` in
+{-1, 0, 1} [kReLU §4.1]. The sums of one neuron are its bounds; those of several are forms of their
+own, bounded in batched backward passes, each form once however many groups share it.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hullmark.bounds.alpha import Ascent, Forms, Multipliers, ascend
+from hullmark.bounds.linear import CHUNK
+from hullmark.bounds.relaxation import Relaxation
+from hullmark.relax.octahedra import octahedral_rows
+
+Array = NDArray[np.float64]
+Groups = NDArray[np.intp]
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """Multipliers of an ascent over neurons and both signs.
+
+    `above[i]` and `below[i]`, `(size,)`: which query was `+x_i`, and which `-x_i`.
+    """
+
+    multipliers: Multipliers
+    above: Tensor
+    below: Tensor
+
+
+def octahedral_bounds(
+    relaxation: Relaxation,
+    node: int,
+    groups: Groups,
+    ascent: Ascent,
+    start: Start | None = None,
+    wanted: Array | None = None,
+) -> Array:
+    """Upper bounds of the octahedral sums of groups of neurons of one pre-activation.
+
+    Arguments:
+        relaxation: of one domain, with bounds of `node` and of everything before it.
+        node: the pre-activation.
+        groups: flat indices of neurons, `(G, k)`, all different within a group.
+        ascent: how each form of two or more neurons is optimised.
+        start: multipliers of the neurons themselves, from which those of the forms are made. The
+            relaxation's own lines if None.
+        wanted: a mask `(G, 3^k - 1)` of the sums that are worth a pass; all if None.
+
+    Returns:
+        float64 `(G, 3^k - 1)`, in the order of `octahedral_rows(k)`; infinite where not wanted.
+
+    Trust: every bound holds in real arithmetic.
+    """
+    rows = octahedral_rows(groups.shape[1])
+    lower, upper = (b.flatten().double().cpu().numpy() for b in relaxation.bounds[node])
+    bounds = np.full((len(groups), len(rows)), np.inf)
+    several = np.count_nonzero(rows, axis=1) > 1
+    for index in np.flatnonzero(~several):
+        u = int(np.flatnonzero(rows[index])[0])
+        chosen = groups[:, u]
+        bounds[:, index] = upper[chosen] if rows[index, u] > 0 else -lower[chosen]
+    wanted = np.broadcast_to(several, bounds.shape) if wanted is None else wanted & several
+    if not wanted.any():
+        return bounds
+    # A form is known by the sorted codes 2 i + (a_i < 0) of its neurons, padded with -1.
+    codes = np.where(rows == 0, -1, 2 * groups[:, None, :] + (rows < 0))
+    codes = np.sort(codes, axis=2)[wanted]
+    forms, place = np.unique(codes, axis=0, return_inverse=True)
+    found = _upper_bounds(relaxation, node, forms, ascent, start)
+    # A sum is also at most the sum of its parts, rounded up.
+    parts = np.where(forms % 2, -lower[forms // 2], upper[forms // 2]) * (forms >= 0)
+    apart = parts.sum(axis=1) + np.abs(parts).sum(axis=1) * (8 * np.finfo(np.float64).eps)
+    found = np.fmin(found, apart)
+    bounds[wanted] = found[place.ravel()]
+    return bounds
+
+
+def _upper_bounds(
+    relaxation: Relaxation,
+    node: int,
+    forms: Groups,
+    ascent: Ascent,
+    start: Start | None,
+) -> Array:
+    size = relaxation.program.network.nodes[node].size
+    held = 4 * sum(s[0].numel() for s in relaxation.program.slopes.values())
+    piece = max(1, 4 * CHUNK // max(held, size))
+    found: list[Tensor] = []
+    for part in torch.as_tensor(forms).split(piece):
+        used = part >= 0
+        sign = torch.where(part % 2 == 1, 1.0, -1.0) * used
+        # Lower bounds of the negated forms.
+        coefficients = torch.zeros(len(part), size, dtype=torch.float64)
+        coefficients.scatter_add_(1, (part // 2).clamp(min=0), sign.double())
+        device = relaxation.lower.device
+        aim = Forms(node, coefficients.unsqueeze(0).to(device))
+        begin = None if start is None else _blend(start, part.to(device))
+        found.append(-ascend(relaxation, aim, ascent, begin).lower[0])
+    return torch.cat(found).double().cpu().numpy()
+
+
+def _blend(start: Start, forms: Tensor) -> Multipliers:
+    """Slopes averaged and row multipliers added over the neurons of each (negated) form."""
+    used = forms >= 0
+    neuron = (forms // 2).clamp(min=0)
+    query = torch.where(forms % 2 == 1, start.above[neuron], start.below[neuron])
+    mean = used / used.sum(dim=1, keepdim=True)
+
+    def over(values: Tensor, weight: Tensor) -> Tensor:
+        picked = values[:, query]
+        weight = weight.to(values).reshape(1, *weight.shape, *[1] * (values.dim() - 2))
+        return (picked * weight).sum(dim=2)
+
+    return Multipliers(
+        {i: over(s, mean) for i, s in start.multipliers.slopes.items()},
+        gamma={p: over(g, used) for p, g in start.multipliers.gamma.items()},
+    )
