@@ -105,6 +105,20 @@ def test_the_figure_of_the_paper_is_proved_with_pairs() -> None:
     assert pairs[0, 1] == pytest.approx(1.5, abs=SOLVED)
 
 
+def test_a_network_may_end_in_relus() -> None:
+    builder, at = Builder((1,)), 0
+    at = builder.add(ops.Dense(np.array([[1.0], [1.0]]), np.zeros(2)), at)
+    network = builder.build(builder.add(ops.Rectifier(), at))
+    relaxation = relaxed(network, -np.ones(1), np.ones(1))
+    encoding = encode(relaxation)
+    separators = [propagated_groups(relaxation, 2, np.array([[0, 1]]))]
+    query = Query(np.array([[1.0, -1.0]]), None, np.zeros(1))
+    found = cut_loop(CutProgram(encoding, query.goals(encoding)), separators, CutOptions())
+    assert found.history[0] == pytest.approx(-0.5) and found.lower == pytest.approx(0, abs=SOLVED)
+    values = encoding.values(np.array([0.5, 0.5, 0.5, 0.6, 0.7]))
+    assert values[2].tolist() == [0.6, 0.7]
+
+
 @pytest.fixture(scope="module")
 def known(data: Path) -> list[Golden]:
     return goldens(data)

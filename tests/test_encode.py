@@ -308,8 +308,6 @@ def test_what_has_no_column_is_refused() -> None:
         encoding.rows(Inequalities.of_rows([_row(Value(3, 1))]))
     with pytest.raises(BadInput):
         Inequalities.of_rows([_row(Indicator(1, 0))])
-    with pytest.raises(BadInput):
-        encode(relaxation, 2)
     both = torch.cat([relaxation.lower, relaxation.lower])
     with pytest.raises(BadInput):
         encode(Relaxation(relaxation.program, both, both))

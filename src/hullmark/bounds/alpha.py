@@ -247,10 +247,10 @@ def _completed(
     for p, pool in relaxation.pools.items():
         if pool.top >= top:
             continue
+        gamma[p] = pool.zeros(queries)
         known = start.gamma.get(p)
-        batch, old = (1, 0) if known is None else (len(known), known.shape[2])
-        rest = pool.rhs.new_zeros(batch, queries, len(pool.rhs) - old)
-        gamma[p] = rest if known is None else torch.cat([known.to(rest), rest], dim=2)
+        if known is not None:
+            gamma[p][:, :, : known.shape[2]] = known
     return Multipliers(slopes | start.slopes, start.signs, start.beta, start.mix, gamma)
 
 

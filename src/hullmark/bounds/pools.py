@@ -5,6 +5,7 @@ pass with a multiplier: any multiplier at least 0 keeps the bound sound, and goo
 by ascent, as for slopes and splits [PRIMA], [BICCOS].
 """
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -38,16 +39,42 @@ class Pool:
         """Zeros, one for each row."""
         return torch.zeros_like(self.rhs)
 
+    @cached_property
+    def sparse(self) -> Mapping[int, tuple[Tensor, Tensor]] | None:
+        """Per node the coefficients as sparse `(R, size)` and `(size, R)`; None where torch cannot
+        multiply them fast. Rows have a handful of terms, so this is several times faster."""
+        if self.rhs.device.type != "cpu" or not torch.backends.mkl.is_available():
+            return None
+        with warnings.catch_warnings():
+            # Torch calls its sparse tensors "beta" once a process.
+            warnings.simplefilter("ignore")
+            flat = {j: c.flatten(1) for j, c in self.coefficients.items()}
+            return {
+                j: (c.to_sparse_csr(), c.T.contiguous().to_sparse_csr()) for j, c in flat.items()
+            }
+
+    def zeros(self, queries: int) -> Tensor:
+        """Multipliers `(1, Q, R)`, all 0, laid out so that products with the rows are fast."""
+        return self.rhs.new_zeros(len(self.rhs), queries).T.unsqueeze(0)
+
     def shares(self, gamma: Tensor) -> Iterator[tuple[int, Tensor]]:
-        """What multipliers `(B|1, Q, R)` add to the coefficients `(B|1, Q, *shape)` of each node."""
+        """What multipliers `(B|1, Q, R)` add to each node's coefficients, `(B|1, Q, *shape)`."""
         for j, c in self.coefficients.items():
-            yield j, (gamma @ c.flatten(1)).reshape(*gamma.shape[:2], *c.shape[1:])
+            if self.sparse is not None and len(gamma) == 1:
+                part = (self.sparse[j][1] @ gamma[0].T.contiguous()).T
+            else:
+                part = gamma @ c.flatten(1)
+            yield j, part.reshape(*gamma.shape[:2], *c.shape[1:])
 
     def excess(self, values: Mapping[int, Tensor]) -> Tensor:
         """How far points, node values `(B, Q, *shape)`, are beyond each row: `(B, Q, R)`."""
         found = -self.rhs
         for j, c in self.coefficients.items():
-            found = found + values[j].flatten(2) @ c.flatten(1).T
+            at = values[j].flatten(2)
+            if self.sparse is not None and len(at) == 1:
+                found = found + (self.sparse[j][0] @ at[0].T.contiguous()).T.unsqueeze(0)
+            else:
+                found = found + at @ c.flatten(1).T
         return found
 
     def cast(self, convert: Callable[[Tensor], Tensor]) -> "Pool":

@@ -133,7 +133,7 @@ class _Work:
             relaxation.set_bounds(j, *self._given[j])
         else:
             propagate(relaxation, j)
-        if any(i < j for i in program.nonlinear) and j in _affine_nodes(program):
+        if any(i < j for i in program.nonlinear) and program.kernels[j] is not None:
             neurons = unstable_neurons(relaxation, j).cpu().numpy()
             if len(neurons) and not self._stops():
                 self._refine(j, neurons)
@@ -151,7 +151,8 @@ class _Work:
         cuts: CutProgram | None = None
         # One sign after the other: neighbours have optima that are less far apart.
         for sign in (1, -1):
-            for neuron in neurons.tolist():
+            # What the first sign has made stable needs no second.
+            for neuron in unstable_neurons(self.relaxation, j).tolist():
                 if self._stops():
                     return
                 goal = Query.neuron(size, neuron, sign).goals(encoding)[0]
@@ -172,7 +173,6 @@ class _Work:
     def bound(self, objective: Objective) -> tuple[tuple[CutBound | None, ...], Vector]:
         """Every query: by one backward pass, and then by a linear program."""
         relaxation = self.relaxation
-        top = len(relaxation.program.network.nodes) - 1
         single = ascend(relaxation, objective.single(), Ascent(steps=0)).lower
         used = objective.used.flatten(1)
         rows = torch.where(used & ~single.isnan(), single, -torch.inf)
@@ -187,12 +187,9 @@ class _Work:
             if encoding is None:
                 encoding = encode(relaxation)
             cuts = CutProgram(encoding, query.goals(encoding))
-            separators = [g for g in self._groups if g.node in encoding.forms and g.node < top]
-            found.append(cut_loop(cuts, separators, self._cuts))
-            bounds[q] = max(bounds[q], found[-1].lower if found[-1] else -np.inf)
+            separators = [g for g in self._groups if g.node in encoding.forms]
+            last = cut_loop(cuts, separators, self._cuts)
+            found.append(last)
+            bounds[q] = max(bounds[q], last.lower)
             self.programs += 1
         return tuple(found), bounds
-
-
-def _affine_nodes(program: Program) -> set[int]:
-    return {i for i, kernel in enumerate(program.kernels) if kernel is not None}

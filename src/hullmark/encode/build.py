@@ -33,11 +33,11 @@ def encode(
 
     Arguments:
         relaxation: of batch 1, with sound bounds of the pre-activations before `top`.
-        top: an affine node, of which objectives are made; the output if None.
+        top: the node of which objectives are made; the output if None.
         asked: the neurons of `top` that objectives may read, flat; all if None.
 
     Raises:
-        BadInput: for a relaxation of several domains, or a top that is not affine.
+        BadInput: for a relaxation of several domains.
         Unsupported: for an operation without linear bounds.
 
     Trust: in real arithmetic the values of every input of the domain are a feasible point; where
@@ -47,8 +47,6 @@ def encode(
     top = len(network.nodes) - 1 if top is None else top
     if relaxation.batch != 1:
         raise BadInput(f"a linear program is of one domain, not of {relaxation.batch}")
-    if top and not isinstance(network.nodes[top].op, ops.Affine):
-        raise BadInput(f"node {network.nodes[top].name} is not affine")
     relaxation.advance(top)
     size = network.nodes[top].size
     builder = _Builder(relaxation, top, np.arange(size) if asked is None else asked)

@@ -28,7 +28,7 @@ class Form(NamedTuple):
     """The values of a node over the columns: `|value - matrix @ columns - constant| <= error`.
 
     Where not `known` `(size,)` the program leaves the value out, and the row is empty. Constant
-    and error are 0 but for the top node.
+    and error are 0 but for an affine top node.
     """
 
     matrix: Sparse
@@ -62,7 +62,7 @@ class Goal(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Encoding:
-    """The linear program of a network up to the node `top`, which has no columns of its own.
+    """The linear program of a network up to the node `top`, a form of columns if it is affine.
 
     `program` has no objective; `forms`, `bounds` and `kinks` are per node. The first columns are
     the inputs. `bounds` are those of the relaxation that was encoded.
@@ -76,6 +76,11 @@ class Encoding:
     forms: Mapping[int, Form]
     bounds: Mapping[int, tuple[Vector, Vector]]
     kinks: Mapping[int, Kinks]
+
+    @property
+    def closed(self) -> bool:
+        """Whether the top is no more than a form, which rows cannot read."""
+        return isinstance(self.network.nodes[self.top].op, ops.Affine)
 
     @property
     def columns(self) -> int:
@@ -154,7 +159,7 @@ class Encoding:
         Values that the program leaves out are taken at their bounds.
 
         Raises:
-            BadInput: for a row that reads the top node or one after it.
+            BadInput: for a row that reads an affine top node or one after it.
 
         Trust: implied by the inequalities and the bounds; right-hand sides are rounded up.
         """
@@ -164,7 +169,7 @@ class Encoding:
         order: list[Indices] = []
         rhs = inequalities.rhs.copy()
         for j in np.unique(inequalities.node).tolist():
-            if j not in self.forms or j == self.top:
+            if j not in self.forms or (self.closed and j == self.top):
                 raise BadInput(f"a row reads node {j}, which the program does not encode")
             terms = np.flatnonzero(inequalities.node == j)
             neuron, factor = inequalities.neuron[terms], inequalities.coefficient[terms]
@@ -186,14 +191,14 @@ class Encoding:
         return Sparse.placed(at, index, value, (len(inequalities), self.columns)), rhs
 
     def values(self, point: Vector) -> dict[int, Vector]:
-        """The values, flat, of every node before the top at a point of the program.
+        """The values, flat, of every node that rows can read, at a point of the program.
 
         Trust: none; they are as consistent with each other as the point is feasible.
         """
         nodes = self.network.nodes
         found: dict[int, Vector] = {0: point[: nodes[0].size]}
         for i, form in self.forms.items():
-            if i in (0, self.top):
+            if i == 0 or (self.closed and i == self.top):
                 continue
             inputs = (found[j].reshape(1, *nodes[j].shape) for j in nodes[i].inputs)
             op = nodes[i].op
