@@ -97,7 +97,8 @@ class Program:
 
     def enclosing(self, lower: object, upper: object) -> tuple[Tensor, Tensor]:
         """Boxes as tensors of this program's device and precision, rounded outwards."""
-        return _rounded_down(self, lower), -_rounded_down(self, -torch.as_tensor(upper))
+        negated = -torch.as_tensor(upper, dtype=torch.float64)
+        return _rounded_down(self, lower), -_rounded_down(self, negated)
 
     def step(self, i: int, inputs: list[Tensor]) -> Tensor:
         """The value of node i from those of its inputs, tensors `(N, *shape)`; differentiable."""
