@@ -7,7 +7,7 @@ The ascent runs in float32 and pays for no rounding; its best multipliers then t
 pass in the relaxation's own precision, which is the bound.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -68,6 +68,11 @@ class Multipliers:
         """The slopes and signed multipliers of a backward pass."""
         push = {j: b * self.signs[j] for j, b in self.beta.items()}
         return Dual(self.slopes, push, self.gamma)
+
+    def take(self, queries: slice) -> "Multipliers":
+        """Those of some queries; for multipliers without splits and mixes."""
+        slopes = {i: s[:, queries] for i, s in self.slopes.items()}
+        return Multipliers(slopes, gamma={p: g[:, queries] for p, g in self.gamma.items()})
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,6 +157,20 @@ class Forms:
 Aim = Objective | Neurons | Forms
 
 
+def split_aim(aim: Aim, piece: int) -> Iterator[tuple[slice, Aim]]:
+    """The aim in parts of at most `piece` queries, each with its place."""
+    for k in range(0, aim.queries, piece):
+        part = slice(k, min(k + piece, aim.queries))
+        match aim:
+            case Objective():
+                yield part, aim.select(part)
+            case Neurons():
+                sign = aim.sign if isinstance(aim.sign, int) else aim.sign[part]
+                yield part, Neurons(aim.node, aim.neurons[..., part], sign)
+            case Forms():
+                yield part, Forms(aim.node, aim.coefficients[:, part])
+
+
 class Adam:
     """Adam ascent on a set of tensors, in place; each tensor with its own rate."""
 
@@ -233,6 +252,43 @@ def ascend(
     found = backward(relaxation, *aim.mixed(relaxation, mix), exact.dual())
     point = climbed.point.to(relaxation.lower)
     return Ascended(found.lower, exact, climbed.final, point, climbed.values, climbed.coefficients)
+
+
+def ascend_in_pieces(
+    relaxation: Relaxation,
+    aim: Aim,
+    ascent: Ascent,
+    start: Multipliers | None = None,
+    watch: tuple[int, ...] = (),
+) -> Ascended:
+    """`ascend` for many queries, in parts that fit into a cache one after the other.
+
+    For aims of one row a query and relaxations without splits.
+    """
+    largest = max(n.size for n in relaxation.program.network.nodes)
+    piece = max(8, CHUNK // (relaxation.batch * largest))
+    if aim.queries <= piece:
+        return ascend(relaxation, aim, ascent, start, watch)
+    found = [
+        ascend(relaxation, part, ascent, None if start is None else start.take(place), watch)
+        for place, part in split_aim(aim, piece)
+    ]
+    return Ascended(
+        torch.cat([f.lower for f in found], dim=1),
+        _side_by_side([f.best for f in found]),
+        _side_by_side([f.final for f in found]),
+        torch.cat([f.point for f in found], dim=1),
+        {j: torch.cat([f.values[j] for f in found], dim=1) for j in found[0].values},
+        {j: torch.cat([f.coefficients[j] for f in found], dim=1) for j in found[0].coefficients},
+    )
+
+
+def _side_by_side(parts: list[Multipliers]) -> Multipliers:
+    first = parts[0]
+    return Multipliers(
+        {i: torch.cat([p.slopes[i] for p in parts], dim=1) for i in first.slopes},
+        gamma={k: torch.cat([p.gamma[k] for p in parts], dim=1) for k in first.gamma},
+    )
 
 
 def _completed(

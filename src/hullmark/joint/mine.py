@@ -38,7 +38,7 @@ class Mining:
     triples: int = 40
     points: int = 4
     rows: int = 150
-    each: int = 6
+    each: int = 10
     coarse: int = 4
     fine: int = 20
 

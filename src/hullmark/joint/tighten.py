@@ -5,6 +5,7 @@ that the optimisation suggests then show which further rows those layers lack. A
 layer share one pool of rows per layer below.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -16,7 +17,7 @@ from hullmark.bounds.alpha import (
     Ascended,
     Ascent,
     Neurons,
-    ascend,
+    ascend_in_pieces,
 )
 from hullmark.bounds.linear import propagate, unstable_neurons
 from hullmark.bounds.objective import Objective
@@ -26,22 +27,42 @@ from hullmark.joint.octahedron import Start
 from hullmark.joint.store import Layer, LayerRows
 
 
+def nothing() -> float:
+    """The share of the time that is gone where time is not limited."""
+    return 0.0
+
+
 @dataclass(frozen=True)
 class Plan:
-    """How bounds are mined: rounds of mining for each layer and for the objective, the steps of
-    each ascent, and what is mined in a round."""
+    """How bounds are mined.
 
-    rounds: int = 2
+    `rounds` of mining, with ascents of `steps`, for each layer, and `objective_rounds` for the
+    objective; `mining` says what a round looks for. After that the worst query is improved until
+    `patience` attempts in a row have brought less than the share `least` of its bound; bounds
+    shrinking by more than the share `enough` are worth another sweep without mining.
+
+    `stop` ends everything early; `spent` says which share of the time is gone, so that the first
+    pass over the layers takes at most the share `first` of it.
+    """
+
+    rounds: int = 1
     steps: int = 30
-    objective_rounds: int = 3
+    objective_rounds: int = 1
     objective_steps: int = 40
     slope_rate: float = 0.2
     row_rate: float = 0.02
     mining: Mining = field(default_factory=Mining)
-    patience: int = 2
-    least: float = 0.1
+    patience: int = 3
+    least: float = 0.05
     enough: float = 0.1
+    few: int = 2
+    first: float = 0.5
     stop: Callable[[], bool] = never
+    spent: Callable[[], float] = nothing
+
+
+# What a query without counterexamples is bounded by: no number but that it is positive is known.
+POSITIVE = torch.finfo(torch.float64).tiny
 
 
 class Miner:
@@ -59,35 +80,41 @@ class Miner:
     def propagate(self) -> None:
         """Bound every pre-activation in order."""
         program = self.relaxation.program
-        for j in program.pre_activations:
-            if j == 0:
-                continue
+        inner = [j for j in program.pre_activations if j]
+        for place, j in enumerate(inner):
             propagate(self.relaxation, j, sieve=True)
-            readers = [i for i in program.network.consumers[j] if i in program.slopes]
-            neurons = unstable_neurons(self.relaxation, j)
-            start = None
-            if len(neurons) and any(i < j for i in program.slopes):
-                start = self._tighten(j, neurons)
-            for i in readers:
-                layer = Layer.of(program, i)
-                self.mines[i] = Mine(layer, LayerRows(layer), start)
+            share = self.plan.first * (place + 1) / len(inner)
+            start = self._tighten(j, self.plan.rounds, share)
+            for i in program.network.consumers[j]:
+                if i in program.slopes:
+                    layer = Layer.of(program, i)
+                    self.mines[i] = Mine(layer, LayerRows(layer), start)
 
-    def _tighten(self, j: int, neurons: Tensor) -> Start:
-        relaxation = self.relaxation
-        size = relaxation.program.network.nodes[j].size
+    def again(self) -> None:
+        """Bound every open pre-activation once more, with rows for what is still lost."""
+        for j in self.relaxation.program.pre_activations:
+            if j and not self.plan.stop():
+                self._restart(j, self._tighten(j, 1, 1.0))
+
+    def _tighten(self, j: int, rounds: int, share: float) -> Start | None:
+        """Optimise the bounds of the open neurons of a pre-activation, mining below it."""
+        relaxation, program = self.relaxation, self.relaxation.program
+        neurons = unstable_neurons(relaxation, j)
+        if len(neurons) == 0 or not (relaxation.assumes or any(i < j for i in program.slopes)):
+            return None
         ones = torch.ones(len(neurons), device=neurons.device)
         aim = Neurons(j, neurons.repeat(2), torch.cat([ones, -ones]))
 
         def weigh(seen: Ascended) -> Tensor:
-            low, high = seen.lower[0].chunk(2)
-            relaxation.refine(j, neurons, low.unsqueeze(0), -high.unsqueeze(0))
+            low, high = seen.lower.chunk(2, dim=1)
+            relaxation.refine(j, neurons, low, -high)
             lower, upper = (b.flatten()[neurons] for b in relaxation.bounds[j])
             area = (-lower).clamp(min=0) * upper.clamp(min=0)
             area = area / (upper - lower).clamp(min=torch.finfo(area.dtype).tiny)
-            return (area / area.max().clamp(min=1e-30)).repeat(2)
+            return torch.nan_to_num(area / area.max().clamp(min=1e-30)).repeat(2)
 
-        seen = self._ascend(aim, j, self.plan.rounds, self.plan.steps, weigh)
-        return _start_of(seen, neurons, size)
+        seen = self._ascend(aim, rounds, self.plan.steps, weigh, share)
+        return _start_of(seen, neurons, program.network.nodes[j].size)
 
     def bound(self, objective: Objective, rounds: int | None = None) -> Ascended:
         """Bounds of every query of an objective, with further rows mined for them."""
@@ -95,9 +122,8 @@ class Miner:
         def weigh(seen: Ascended) -> Tensor:
             return (seen.lower[0] <= 0).to(seen.lower)
 
-        last = len(self.relaxation.program.network.nodes) - 1
         rounds = self.plan.objective_rounds if rounds is None else rounds
-        return self._ascend(objective, last, rounds, self.plan.objective_steps, weigh)
+        return self._ascend(objective, rounds, self.plan.objective_steps, weigh, 1.0)
 
     def assuming(self, objective: Objective, query: int) -> "Miner":
         """A miner that starts from what is known here and bounds counterexamples to one query.
@@ -116,25 +142,49 @@ class Miner:
     def margins(self, objective: Objective) -> Tensor:
         """The bounds `(Q,)` of an objective, the worst one improved as long as that helps.
 
-        A query's bound that is not positive holds everywhere for the least of all queries, and a
-        positive one says that there is no counterexample to it (see `Objective.assumption`).
+        Counterexamples to the worst query are bounded: they are few, and so are the values that
+        neurons take at them. Where that does not help and many queries are open, all layers are
+        mined once more for all of them.
+
+        Trust: a bound that is not positive holds wherever its query is the least of all, so that
+        the least of them holds for the least query everywhere; if all are positive, so is every
+        query everywhere (see `Objective.assumption`).
         """
         plan = self.plan
-        lower = self.bound(objective).lower[0]
+        lower = self.bound(objective).lower[0].clone()
         cases: dict[int, Miner] = {}
-        idle = 0
+        idle, alone = 0, False
         while float(lower.min()) <= 0 and idle < plan.patience and not plan.stop():
-            worst = int(lower.argmin())
-            query = objective.select(slice(worst, worst + 1))
+            worst, old = int(lower.argmin()), float(lower.min())
             if worst not in cases:
                 cases[worst] = self.assuming(objective, worst)
-            case, old = cases[worst], float(lower[worst])
-            shrunk = case.sweep(plan.objective_steps)
-            rounds = 0 if shrunk > plan.enough else 1
-            found = float(case.bound(query, rounds).lower[0, 0])
-            lower[worst] = max(found, old)
-            idle = idle + 1 if found - old < plan.least * -old and shrunk < plan.enough else 0
+            shrunk = self._improve(cases[worst], objective, worst, lower, 0)
+            if float(lower[worst]) <= 0 and shrunk < plan.enough and not plan.stop():
+                if alone or int((lower <= 0).sum()) <= plan.few:
+                    self._improve(cases[worst], objective, worst, lower, 1)
+                else:
+                    before = float(lower.min())
+                    self.again()
+                    lower = torch.maximum(lower, self.bound(objective).lower[0])
+                    alone = float(lower.min()) - before < plan.least * -before
+                    cases.clear()
+            gained = float(lower[worst]) - old
+            idle = idle + 1 if gained < plan.least * -old and shrunk < plan.enough else 0
         return lower
+
+    def _improve(
+        self, case: "Miner", objective: Objective, query: int, lower: Tensor, rounds: int
+    ) -> float:
+        """Bound counterexamples to a query again; returns by what share their bounds shrank."""
+        shrunk = case.sweep(self.plan.objective_steps)
+        only = objective.select(slice(query, query + 1))
+        found = math.inf if case.empty() else float(case.bound(only, rounds).lower[0, 0])
+        lower[query] = max(float(lower[query]), POSITIVE if found > 0 else found)
+        return shrunk
+
+    def empty(self) -> bool:
+        """Whether the bounds of some neuron exclude each other, so that there is no such point."""
+        return any(bool((low > high).any()) for low, high in self.relaxation.bounds.values())
 
     def sweep(self, steps: int) -> float:
         """Bound every open pre-activation again, by all that is known of the layers above and
@@ -144,53 +194,55 @@ class Miner:
         ascent = Ascent(steps, self.plan.slope_rate, row_rate=self.plan.row_rate)
         for j in program.pre_activations:
             neurons = unstable_neurons(self.relaxation, j) if j else torch.zeros(0)
-            if len(neurons) == 0 or self.plan.stop():
+            if len(neurons) == 0 or self.plan.stop() or self.empty():
                 continue
             ones = torch.ones(len(neurons), device=neurons.device)
             aim = Neurons(j, neurons.repeat(2), torch.cat([ones, -ones]))
             before += self._width(j)
-            seen = ascend(self.relaxation, aim, ascent)
+            seen = ascend_in_pieces(self.relaxation, aim, ascent)
             low, high = seen.lower.chunk(2, dim=1)
             self.relaxation.refine(j, neurons, low, -high)
             after += self._width(j)
-            self.relaxation = self.relaxation.renewed()
-            self._remember(j, neurons, seen)
+            self._restart(j, _start_of(seen, neurons, program.network.nodes[j].size))
         return 1 - after / before if before else 0.0
 
     def _width(self, j: int) -> float:
         lower, upper = self.relaxation.bounds[j]
         return float((upper - lower).clamp(min=0).sum())
 
-    def _remember(self, j: int, neurons: Tensor, seen: Ascended) -> None:
-        """Let the forms of layer j start from these multipliers; its octahedra are to be anew."""
-        program = self.relaxation.program
-        start = _start_of(seen, neurons, program.network.nodes[j].size)
-        for i in program.network.consumers[j]:
+    def _restart(self, j: int, start: Start | None) -> None:
+        """Make lines anew after layer j's bounds have changed; its octahedra are to be anew too."""
+        self.relaxation = self.relaxation.renewed()
+        for i in self.relaxation.program.network.consumers[j]:
             if i in self.mines:
                 mine = self.mines[i]
-                self.mines[i] = Mine(mine.layer, mine.found, start)
+                self.mines[i] = Mine(mine.layer, mine.found, start or mine.start)
 
     def _ascend(
         self,
         aim: Aim,
-        top: int,
         rounds: int,
         steps: int,
         weigh: Callable[[Ascended], Tensor],
+        share: float,
     ) -> Ascended:
+        """Ascend, and mine at the points found, until the share of the time is gone."""
         plan, relaxation = self.plan, self.relaxation
+        last = len(relaxation.program.network.nodes) - 1
+        top = last if isinstance(aim, Objective) else aim.node
         relaxation.advance(top)
         below = {i: m for i, m in self.mines.items() if i < top}
         watch = tuple(j for i, m in below.items() for j in (i, m.layer.pre))
         ascent = Ascent(steps, plan.slope_rate, row_rate=plan.row_rate, stop=plan.stop)
-        seen = ascend(relaxation, aim, ascent, watch=watch)
+        seen = ascend_in_pieces(relaxation, aim, ascent, watch=watch)
         best, weight = seen.lower, weigh(seen)
         for _ in range(rounds):
+            for mine in below.values():
+                if plan.spent() < share and not plan.stop():
+                    mine.dig(relaxation, seen, weight, plan.mining)
             if plan.stop():
                 break
-            for mine in below.values():
-                mine.dig(relaxation, seen, weight, plan.mining)
-            seen = ascend(relaxation, aim, ascent, seen.final, watch)
+            seen = ascend_in_pieces(relaxation, aim, ascent, seen.final, watch)
             best, weight = torch.maximum(best, seen.lower), weigh(seen)
         return Ascended(best, seen.best, seen.final, seen.point, seen.values, seen.coefficients)
 

@@ -1,0 +1,184 @@
+"""The methods `krelu` and `prima`: joint rows of groups that are chosen beforehand, all of them.
+
+In every layer a rule forms groups of unstable neurons, by their bounds alone; the rows of every
+group's hull are kept, and the bounds of all later layers are optimised over them [kReLU §4.1],
+[PRIMA]. Here the optimisation is a dual ascent, so that a bound is at most that of the linear
+program, and nears it with its steps.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hullmark.bounds.alpha import Aim, Ascent, Multipliers, Neurons, ascend
+from hullmark.bounds.linear import CHUNK, propagate, unstable_neurons
+from hullmark.bounds.objective import Objective
+from hullmark.bounds.program import Program
+from hullmark.bounds.relaxation import Relaxation
+from hullmark.bounds.rounding import faithful_arithmetic
+from hullmark.joint.groups import Groups, by_area, overlapping, random_groups
+from hullmark.joint.mined import Mined
+from hullmark.joint.octahedron import Start, octahedral_bounds
+from hullmark.joint.store import Block, Layer, LayerRows
+from hullmark.relax.fasthull import all_facets, fast_hull
+from hullmark.relax.separate import JointRows
+
+Array = NDArray[Any]
+Grouping = Callable[[Array, Array], Groups]
+"""From lower and upper bounds `(n,)` of a layer's pre-activations to groups `(G, k)`, k <= 3."""
+
+NEURONS = Ascent(steps=60, slope_rate=0.2)
+FORMS = Ascent(steps=20, slope_rate=0.1)
+QUERIES = Ascent(steps=100, slope_rate=0.2)
+
+
+def area(k: int) -> Grouping:
+    """Disjoint groups by the areas of the triangles [kReLU §4.1]."""
+    return partial(by_area, k=k)
+
+
+def prima(k: int = 3, overlap: int = 1, block: int = 50) -> Grouping:
+    """Overlapping groups within blocks of like areas [PRIMA]."""
+    return partial(overlapping, k=k, overlap=overlap, block=block)
+
+
+def shuffled(k: int, seed: int = 0) -> Grouping:
+    """Disjoint groups at random, the baseline of [kReLU §5]."""
+
+    def group(lower: Array, upper: Array) -> Groups:
+        unstable = np.flatnonzero((lower < 0) & (upper > 0))
+        return unstable[random_groups(len(unstable), k, seed)]
+
+    return group
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """What is relaxed jointly, and how long bounds are optimised.
+
+    `grouping`: None for no joint rows, which is alpha-CROWN. `facets`: all facets of each hull
+    instead of the few rows of `fast_hull`. `neurons`, `forms`, `queries`: the ascents for every
+    open pre-activation, for the octahedral sums of each group, and for the objective.
+    """
+
+    grouping: Grouping | None
+    facets: bool = False
+    neurons: Ascent = NEURONS
+    forms: Ascent = FORMS
+    queries: Ascent = QUERIES
+
+
+@faithful_arithmetic()
+@torch.no_grad()
+def krelu_margins(
+    program: Program, lower: Tensor, upper: Tensor, objective: Objective, scheme: Scheme
+) -> Mined:
+    """Bounds of every query of an objective over one box.
+
+    Arguments:
+        program: the compiled network.
+        lower, upper: the box, `(input_size,)`, of the program's device and precision.
+        objective: the queries, batch 1.
+        scheme: the groups, and what to spend.
+
+    Trust: every bound holds in real arithmetic on the whole box.
+    """
+    relaxation = Relaxation(program, lower.unsqueeze(0), upper.unsqueeze(0))
+    found = krelu_propagate(relaxation, scheme)
+    margins, _ = _in_pieces(relaxation, objective, scheme.queries)
+    margins = torch.where(margins.isnan(), -torch.inf, margins)
+    return Mined(margins, {i: len(rows) for i, rows in found.items()}, relaxation)
+
+
+def krelu_propagate(relaxation: Relaxation, scheme: Scheme) -> dict[int, LayerRows]:
+    """Bound every pre-activation in order, over the joint rows of all layers before it.
+
+    Arguments:
+        relaxation: of one domain; gets bounds of every pre-activation and the pools of rows.
+        scheme: the groups, and what to spend.
+
+    Returns:
+        The rows of each rectifier node.
+
+    Trust: every bound and row holds in real arithmetic on the whole domain.
+    """
+    program = relaxation.program
+    found: dict[int, LayerRows] = {}
+    for j in program.pre_activations:
+        if j == 0:
+            continue
+        propagate(relaxation, j, sieve=True)
+        neurons = unstable_neurons(relaxation, j)
+        start: Start | None = None
+        if len(neurons) and any(i < j for i in program.slopes):
+            start = _tighten(relaxation, j, neurons, scheme.neurons)
+        for i in program.network.consumers[j]:
+            if i in program.slopes and len(neurons) and scheme.grouping is not None:
+                layer = Layer.of(program, i)
+                low, high = (b.flatten().double().cpu().numpy() for b in relaxation.bounds[j])
+                rows = _rows_of(relaxation, layer, scheme.grouping(low, high), scheme, start)
+                if len(rows):
+                    relaxation.set_pool(i, rows.pool(program))
+                    found[i] = rows
+    relaxation.advance(len(program.network.nodes) - 1)
+    return found
+
+
+def _tighten(relaxation: Relaxation, j: int, neurons: Tensor, ascent: Ascent) -> Start:
+    """Optimised bounds of open pre-activations; where the sums of several start from."""
+    relaxation.advance(j)
+    ones = torch.ones(len(neurons), device=neurons.device)
+    aim = Neurons(j, neurons.repeat(2), torch.cat([ones, -ones]))
+    lower, multipliers = _in_pieces(relaxation, aim, ascent)
+    low, high = lower.unsqueeze(0).chunk(2, dim=1)
+    relaxation.refine(j, neurons, low, -high)
+    size = relaxation.program.network.nodes[j].size
+    place = torch.zeros(size, dtype=torch.long, device=neurons.device)
+    place[neurons] = torch.arange(len(neurons), device=neurons.device)
+    return Start(multipliers, place, place + len(neurons))
+
+
+def _rows_of(
+    relaxation: Relaxation, layer: Layer, groups: Groups, scheme: Scheme, start: Start | None
+) -> LayerRows:
+    """The rows of all groups of a layer."""
+    rows = LayerRows(layer)
+    if len(groups) == 0:
+        return rows
+    bounds = octahedral_bounds(relaxation, layer.pre, groups, scheme.forms, start)
+    hull = all_facets if scheme.facets else fast_hull
+    found = hull(bounds, layer.negative[groups], layer.positive[groups])
+    number = np.arange(len(found))
+    joint = JointRows(number, found.x, found.y, found.rhs, found.members, found.multipliers)
+    rows.add(Block(groups[found.group], bounds[found.group], joint))
+    return rows
+
+
+def _in_pieces(relaxation: Relaxation, aim: Aim, ascent: Ascent) -> tuple[Tensor, Multipliers]:
+    """Bounds `(Q,)` of all queries and their best multipliers, as many at a time as fit."""
+    program = relaxation.program
+    slopes = sum(s[0].numel() for s in program.slopes.values())
+    held = 4 * (slopes + sum(len(pool.rhs) for pool in relaxation.pools.values()))
+    size = max(1, 16 * CHUNK // held)
+    pieces = [ascend(relaxation, part, ascent) for part in _parts(aim, size)]
+    best = [piece.best for piece in pieces]
+    joined = Multipliers(
+        {i: torch.cat([b.slopes[i] for b in best], dim=1) for i in best[0].slopes},
+        gamma={p: torch.cat([b.gamma[p] for b in best], dim=1) for p in best[0].gamma},
+    )
+    return torch.cat([piece.lower[0] for piece in pieces]), joined
+
+
+def _parts(aim: Aim, size: int) -> list[Aim]:
+    pieces = torch.arange(aim.queries).split(size)
+    if isinstance(aim, Objective):
+        return [aim.select(piece) for piece in pieces]
+    if isinstance(aim, Neurons) and isinstance(aim.sign, Tensor):
+        return [Neurons(aim.node, aim.neurons[piece], aim.sign[piece]) for piece in pieces]
+    return [aim]
