@@ -19,9 +19,10 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import argparse
 import csv
 import time
-from dataclasses import astuple, dataclass, fields, replace
+from dataclasses import astuple, dataclass, replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Generic, TypeVar, get_type_hints
 
 import numpy as np
 import torch
@@ -31,7 +32,6 @@ from hullmark.bounds.alpha import Ascent, ascend, propagate_optimised
 from hullmark.bounds.methods import bound_margins
 from hullmark.bounds.relaxation import Relaxation
 from hullmark.bounds.rounding import faithful_arithmetic
-from hullmark.joint.mine import Mining
 from hullmark.joint.mined import mined_margins
 from hullmark.joint.tighten import Plan
 from hullmark.network.model import Model
@@ -43,7 +43,7 @@ from hullmark.search.witness import Replay
 from hullmark.spec.robustness import robust
 from hullmark.verdict import Deadline, Options, Silent
 
-PLAN = Plan(rounds=1, objective_rounds=1, mining=Mining(each=10))
+PLAN = Plan()
 ATTACK = Attack(restarts=16, steps=60)
 NEURONS = Ascent(steps=20, slope_rate=0.2)
 MARGINS = Ascent(steps=60, slope_rate=0.2)
@@ -92,7 +92,11 @@ class Clock:
 
     def over(self) -> bool:
         """Whether the processor time of the image is used up, but for a reserve."""
-        return self.cpu > self.limit - min(RESERVE[0], RESERVE[1] * self.limit)
+        return self.spent() >= 1
+
+    def spent(self) -> float:
+        """The share of the time that is gone."""
+        return self.cpu / (self.limit - min(RESERVE[0], RESERVE[1] * self.limit))
 
 
 @dataclass(frozen=True)
@@ -117,35 +121,37 @@ class Line:
     def verified(self) -> bool:
         return self.status in VERIFIED
 
-    @staticmethod
-    def read(words: list[str]) -> "Line":
-        """The line that was written as these words."""
-        network, image, status, alpha, mined, rows, *rest = words
-        figures = float(alpha), float(mined), int(rows), *map(float, rest)
-        return Line(network, int(image), status, *figures)
+
+Entry = TypeVar("Entry")
 
 
-class Ledger:
-    """Lines in a file; several processes may append to it."""
+class Ledger(Generic[Entry]):
+    """Lines in a file, each a dataclass of words and numbers; processes may append at once."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, kind: type[Entry]) -> None:
         self.path = path
+        self._kind = kind
+        self._types = get_type_hints(kind)
 
-    def lines(self) -> list[Line]:
+    def lines(self) -> list[Entry]:
         """All lines that are there."""
         if not self.path.exists():
             return []
-        return [Line.read(list(row.values())) for row in table(self.path)]
+        return [
+            self._kind(**{name: self._types[name](word) for name, word in entry.items()})
+            for entry in table(self.path)
+        ]
 
-    def add(self, line: Line) -> None:
+    def add(self, line: Entry) -> None:
         """Append a line."""
         try:
             with self.path.open("x") as file:
-                file.write(",".join(f.name for f in fields(Line)) + "\n")
+                file.write(",".join(self._types) + "\n")
         except FileExistsError:
             pass
+        values = [getattr(line, name) for name in self._types]
         with self.path.open("a", newline="") as file:
-            csv.writer(file, lineterminator="\n").writerow(astuple(line))
+            csv.writer(file, lineterminator="\n").writerow(values)
 
 
 class Robust:
@@ -201,7 +207,8 @@ def _settle(robust: Robust, line: Line, clock: Clock, plan: Plan) -> Line:
     effort = Effort(Deadline(time.perf_counter(), None), Silent(), 1 << 30)
     if asked.attack(ATTACK, effort) is not None:
         return replace(line, status="attacked")
-    found = mined_margins(program, lower, upper, objective, replace(plan, stop=clock.over))
+    timed = replace(plan, stop=clock.over, spent=clock.spent)
+    found = mined_margins(program, lower, upper, objective, timed)
     worst = float(torch.maximum(found.lower, alpha).min())
     status = "mined" if worst > 0 else "open"
     return replace(line, status=status, mined=worst, rows=sum(found.rows.values()))
@@ -277,7 +284,7 @@ def chosen_images(text: str | None, name: str) -> tuple[int, ...]:
 def run(wanted: argparse.Namespace, root: Path, plan: Plan = PLAN) -> None:
     """Examine all images of this part that the output has not."""
     torch.set_num_threads(1)
-    ledger = Ledger(wanted.out)
+    ledger = Ledger(wanted.out, Line)
     done = {(line.network, line.image) for line in ledger.lines()}
     part, parts = (int(number) for number in wanted.part.split("/"))
     for name in wanted.networks:
@@ -309,7 +316,7 @@ def main() -> None:
     wanted = arguments(__doc__, list(PRIMA), 60.0)
     root = data_root()
     if wanted.report:
-        report(Ledger(wanted.out).lines(), root)
+        report(Ledger(wanted.out, Line).lines(), root)
     else:
         run(wanted, root)
 

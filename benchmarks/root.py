@@ -65,7 +65,7 @@ def main() -> None:
     wanted = arguments(__doc__, NETWORKS, LIMIT)
     wanted.images = wanted.images or IMAGES
     if wanted.report:
-        report(Ledger(wanted.out).lines())
+        report(Ledger(wanted.out, Line).lines())
     else:
         run(wanted, data_root())
 

@@ -46,7 +46,6 @@ def pieces(network: Network, lower: float, upper: float) -> Pieces:
             share = at[k, j] / (at[k, j] - at[k + 1, j])
             found.add(x[k] + share * (x[k + 1] - x[k]))
         x = np.array(sorted(found), dtype=object)
-        assert network.nodes[i] is node
     values = [v.reshape(len(x), -1) for v in exact.values(x.reshape(-1, 1))]
     return Pieces(x, values)
 

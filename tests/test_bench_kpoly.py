@@ -42,11 +42,11 @@ def test_a_shorter_limit_verifies_less_and_costs_less() -> None:
 
 
 def test_lines_survive_their_file(tmp_path: Path) -> None:
-    ledger = script.Ledger(tmp_path / "out.csv")
+    ledger = script.Ledger(tmp_path / "out.csv", script.Line)
     assert ledger.lines() == []
     first = line("mined", 3.25, 5, alpha=-1.5, mined=0.1)
     ledger.add(first)
-    script.Ledger(tmp_path / "out.csv").add(line("wrong", image=10))
+    script.Ledger(tmp_path / "out.csv", script.Line).add(line("wrong", image=10))
     found = ledger.lines()
     assert found[0] == first
     assert (found[1].image, found[1].status, found[1].verified) == (10, "wrong", False)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hullmark.bounds.methods import METHODS
+from hullmark.methods.names import METHODS
 from hullmark.network.onnx.moves import MOVES
 from hullmark.network.onnx.operators import HANDLERS
 from hullmark.results import EXIT_UNKNOWN

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from hullmark.errors import ParityError as ParityError
     from hullmark.errors import Unsupported as Unsupported
     from hullmark.errors import VacuousProperty as VacuousProperty
+    from hullmark.methods.report import Attained as Attained
+    from hullmark.methods.report import BoundReport as BoundReport
     from hullmark.network.model import Model as Model
     from hullmark.network.summary import NetworkInfo as NetworkInfo
     from hullmark.spec.load import load_property as load_property
@@ -37,7 +39,6 @@ if TYPE_CHECKING:
     from hullmark.verdict import Unknown as Unknown
     from hullmark.verdict import Verdict as Verdict
     from hullmark.verdict import Witness as Witness
-    from hullmark.verify import BoundReport as BoundReport
     from hullmark.verify import bound as bound
     from hullmark.verify import info as info
     from hullmark.verify import load as load
@@ -54,6 +55,7 @@ _HOMES = {
         "Unsupported",
         "VacuousProperty",
     ),
+    "hullmark.methods.report": ("Attained", "BoundReport"),
     "hullmark.network.model": ("Model",),
     "hullmark.network.summary": ("NetworkInfo",),
     "hullmark.spec.load": ("load_property",),
@@ -80,7 +82,6 @@ _HOMES = {
         "Witness",
     ),
     "hullmark.verify": (
-        "BoundReport",
         "bound",
         "info",
         "load",

@@ -18,8 +18,8 @@ from hullmark.guard import Guard, exit_soon
 from hullmark.verdict import Options, Reason, Recorder, Verdict
 
 if TYPE_CHECKING:
+    from hullmark.methods.report import BoundReport
     from hullmark.network.summary import NetworkInfo
-    from hullmark.verify import BoundReport
 
 EXIT_INTERRUPTED = results.EXIT_UNKNOWN["interrupted"]
 EXIT_MEMORY = results.EXIT_UNKNOWN["memory"]
@@ -118,20 +118,55 @@ def verify(  # noqa: PLR0913 (the parser takes one parameter for each option)
 
 
 @app.command()
-def bound(
+def bound(  # noqa: PLR0913 (the parser takes one parameter for each option)
     net: Net,
     spec: Spec,
     method: Annotated[
         str,
-        typer.Option(help="ibp, deepz, deeppoly0, deeppoly1, deeppoly, crown, alpha or best."),
+        typer.Option(
+            help="Neuron by neuron: ibp, deepz, deeppoly0, deeppoly1, deeppoly, crown, alpha, "
+            "best, triangle, refinezono, multivariate. With joint rows: krelu, kpoly, prima, "
+            "mined, mk."
+        ),
     ] = "alpha",
+    k: Annotated[
+        int | None, typer.Option("--k", metavar="K", help="Neurons that are relaxed together.")
+    ] = None,
+    groups: Annotated[
+        str | None,
+        typer.Option(help="How they are chosen: area, overlap, gain or random."),
+    ] = None,
+    seconds: Annotated[
+        float | None,
+        typer.Option(metavar="S", help="Seconds allowed; what is known by then is told."),
+    ] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write all bounds as JSON.")
+    ] = None,
     device: Device = "cpu",
+    seed: Annotated[int, typer.Option(metavar="N", help="Of random groups.")] = 0,
 ) -> None:
     """Bound every output and the worst margin of SPEC by one method, without search."""
-    with _Failures():
+    with _Failures() as failures:
+        options = Options(seconds, device, seed=seed)
+        if json_file is not None:
+            results.check_writable(json_file)
+        report = _Report(net, spec, options, json_file, None)
+        failures.report = report
         from hullmark.verify import bound as bound_network
 
-        _tell_bounds(bound_network(net, spec, method=method, device=device))
+        found = bound_network(
+            net,
+            spec,
+            method=method,
+            k=k,
+            groups=groups,
+            seconds=seconds,
+            device=device,
+            seed=seed,
+        )
+        report.write(results.bound_record(found) | {"k": k, "groups": groups}, "")
+        _tell_bounds(found)
 
 
 @app.command()
@@ -242,11 +277,9 @@ def _tell_verdict(verdict: Verdict, display: Display) -> None:
 
 
 def _tell_bounds(report: "BoundReport") -> None:
-    for j, (low, high) in enumerate(zip(report.lower, report.upper, strict=True)):
-        interval = f"[{results.floor_text(low, 6)}, {results.ceiling_text(high, 6)}]"
-        say(sys.stdout, f"Y_{j}   {interval}")
-    margin = results.floor_text(report.margin)
-    say(sys.stdout, f"{report.method} in {report.seconds:.2f} s   worst margin ≥ {margin}")
+    for line in results.bound_lines(report):
+        say(sys.stdout, line)
+    say(sys.stdout, results.bound_headline(report))
 
 
 def _tell_info(facts: "NetworkInfo") -> None:

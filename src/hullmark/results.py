@@ -6,13 +6,17 @@ import os
 import platform
 import sys
 import tempfile
+from collections.abc import Iterator
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
 from importlib import metadata
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from hullmark.errors import BadInput, HullmarkError
 from hullmark.verdict import Options, Proved, Reason, Refuted, Unknown, Verdict, Witness
+
+if TYPE_CHECKING:
+    from hullmark.methods.report import BoundReport
 
 Record: TypeAlias = dict[str, Any]
 
@@ -134,6 +138,50 @@ def verdict_record(verdict: Verdict) -> Record:
             record["open_domains"] = verdict.open_domains
             record["detail"] = verdict.detail
     return record
+
+
+def bound_headline(report: "BoundReport") -> str:
+    """What bounding without search ended with, in one line for a person."""
+    ended = "in" if report.complete else "stopped after"
+    parts = [f"{report.method} {ended} {report.seconds:.2f} s"]
+    if report.proved and not report.margin > 0:
+        parts.append("worst margin > 0")
+    elif not math.isnan(report.margin):
+        parts.append(f"worst margin ≥ {floor_text(report.margin)}")
+    if report.rows:
+        parts.append(_count(report.rows, "joint row", "joint rows"))
+    worst = int(report.margins.argmin()) if len(report.margins) else -1
+    if any(a.end == "margin" and a.index == worst for a in report.attained):
+        parts.append("attained by an input")
+    return "   ".join(parts)
+
+
+def bound_lines(report: "BoundReport") -> Iterator[str]:
+    """One line for each output, with which of its ends are known to be exact."""
+    exact = {(a.end, a.index) for a in report.attained}
+    for j, (low, high) in enumerate(zip(report.lower, report.upper, strict=True)):
+        line = f"Y_{j}   [{floor_text(low, 6)}, {ceiling_text(high, 6)}]"
+        ends = [end for end in ("lower", "upper") if (end, j) in exact]
+        yield f"{line}   {' and '.join(ends)} attained" if ends else line
+
+
+def bound_record(report: "BoundReport") -> Record:
+    """The bounds as plain values; infinities become null."""
+    return {
+        "method": report.method,
+        "seconds": report.seconds,
+        "complete": report.complete,
+        "proved": report.proved,
+        "margin": _finite(report.margin),
+        "margins": [_finite(m) for m in report.margins.tolist()],
+        "lower": [_finite(v) for v in report.lower.tolist()],
+        "upper": [_finite(v) for v in report.upper.tolist()],
+        "rows": report.rows,
+        "attained": [
+            {"end": a.end, "index": a.index, "input": a.input.tolist(), "gap": _finite(a.gap)}
+            for a in report.attained
+        ],
+    }
 
 
 def error_record(error: BaseException, code: int) -> Record:

@@ -5,13 +5,14 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 
 from hullmark.errors import BadInput, HullmarkError, Unsupported
+from hullmark.methods.report import Answer, BoundReport, report_of
 from hullmark.network import ops
 from hullmark.network.graph import Network
 from hullmark.network.model import Model, check_parity
@@ -48,29 +49,6 @@ Asked: TypeAlias = str | os.PathLike[str] | Property | Question
 
 # A parity check runs the original network; a property with thousands of boxes gets a few.
 PARITY_BOXES = 8
-
-
-@dataclass(frozen=True, eq=False)
-class BoundReport:
-    """What one bounding method, without search, says of a network.
-
-    Arguments:
-        lower, upper: bounds of each output, or of each row of the objective; shape `(m,)`.
-        margin: lower bound of the worst margin of the property; NaN where only a box was given.
-        margins: lower bound of each case's margin, shape `(cases,)`.
-        method: the method's name.
-        seconds: wall-clock time, loading included.
-
-    Trust: every number is rounded outwards and holds for the real function of the stored
-    coefficients.
-    """
-
-    lower: Array
-    upper: Array
-    margin: float
-    margins: Array
-    method: str
-    seconds: float
 
 
 def verify(
@@ -134,13 +112,17 @@ def verify_with(
         return recorder.unknown("memory", deadline.elapsed(), "out of memory")
 
 
-def bound(
+def bound(  # noqa: PLR0913 (what the command line takes has the same names here)
     net: Net,
     question: Asked | Box,
     *,
     method: str = "alpha",
+    k: int | None = None,
+    groups: str | None = None,
+    seconds: float | None = None,
     objective: Array | None = None,
     device: str = "cpu",
+    seed: int = 0,
     input_shape: Shape | None = None,
 ) -> BoundReport:
     """Bound a network's outputs, and a property's worst margin, by one method without search.
@@ -148,39 +130,51 @@ def bound(
     Arguments:
         net, device, input_shape: as for `verify`.
         question: as for `verify`, or a box of inputs.
-        method: "ibp", "deepz", "deeppoly0", "deeppoly1", "deeppoly", "crown", "alpha" or "best".
+        method: a name of `hullmark.methods.METHODS`: "ibp", "deepz", "deeppoly0", "deeppoly1",
+            "deeppoly", "crown", "alpha", "best", or with joint rows "triangle", "refinezono",
+            "krelu", "kpoly", "prima", "mined", "multivariate", "mk".
+        k: the number of neurons that are relaxed together; the method's own choice if None.
+        groups: how they are chosen: "area", "overlap", "gain" or "random"; None likewise.
+        seconds: wall-clock time, loading included; what is known by then is returned. Methods of
+            one pass take the time of that pass.
         objective: rows to bound instead of single outputs, `(k,)` or `(m, k)`.
+        seed: of random groups.
 
     Raises:
-        HullmarkError: as for `verify`, and `BadInput` for an unknown method.
+        HullmarkError: as for `verify`; `BadInput` for an unknown method or an option that it does
+            not take, `Unsupported` for a network that is too large for it.
 
     Trust: as `BoundReport` says.
     """
     started = time.perf_counter()
     model = load(net, question, input_shape)
-    groups: tuple[tuple[Box, tuple[int, ...]], ...]
+    cases: tuple[Case, ...] | None = None
+    boxes: tuple[tuple[Box, tuple[int, ...]], ...]
     if isinstance(question, Box):
-        cases, groups = (), ((question, ()),)
+        boxes = ((question, ()),)
     else:
         prop = as_property(question, model.network)
-        cases, groups = prop.cases, prop.groups
-    _check_parity(model, [box for box, _ in groups], 0)
+        cases, boxes = prop.cases, prop.groups
+    _check_parity(model, [box for box, _ in boxes], 0)
     rows = _rows(objective, model.network.output_size)
-    least = np.full(2 * len(rows), np.inf)
-    margins = np.full(len(cases), np.inf)
-    for box, members in groups:
-        asked = (*_both_sides(rows, box), *(cases[i] for i in members))
-        lower = _case_margins(model.network, box, asked, method, device)
-        least = np.minimum(least, lower[: len(least)])
-        margins[list(members)] = lower[len(least) :]
-    return BoundReport(
-        lower=least[: len(rows)],
-        upper=-least[len(rows) :],
-        margin=float("nan") if isinstance(question, Box) else float(margins.min(initial=np.inf)),
-        margins=margins,
-        method=method,
-        seconds=time.perf_counter() - started,
-    )
+    # Here because bad input should be told without waiting for torch.
+    from hullmark.bounds.program import Program
+    from hullmark.methods.ask import bound_queries
+    from hullmark.methods.names import MethodOptions, check
+
+    options = check(method, MethodOptions(k, groups, seconds, seed))
+    program = Program.compile(model.network, device)
+    answers: list[Answer] = []
+    for done, (box, members) in enumerate(boxes):
+        if seconds is not None:
+            # The boxes that are left share the time that is left.
+            left = seconds - (time.perf_counter() - started)
+            options = replace(options, seconds=max(left / (len(boxes) - done), 1e-3))
+        asked = [cases[i] for i in members] if cases else []
+        found = bound_queries(program, box, asked, _both_sides(rows, box), method, options)
+        answers.append(Answer(members, found))
+    seconds = time.perf_counter() - started
+    return report_of(answers, len(rows), None if cases is None else len(cases), method, seconds)
 
 
 def info(net: Net, *, input_shape: Shape | None = None) -> NetworkInfo:
@@ -305,14 +299,6 @@ def _check_parity(model: Model, boxes: Sequence[Box], seed: int) -> None:
                 f"which has {model.network.input_size}"
             )
         check_parity(model, box.lower, box.upper, seed=seed)
-
-
-def _case_margins(
-    network: Network, box: Box, cases: tuple[Case, ...], method: str, device: str
-) -> Array:
-    from hullmark.bounds.methods import bound_cases
-
-    return bound_cases(network, box, cases, method, device)
 
 
 def _rows(objective: Array | None, outputs: int) -> Array:

@@ -5,6 +5,8 @@ of them bound a query of an `Objective`, the largest of its rows over a box, fro
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
 from types import MappingProxyType
 
 import numpy as np
@@ -17,7 +19,7 @@ from hullmark.bounds.kernels import compile_affine
 from hullmark.bounds.linear import CHUNK, backward, propagate
 from hullmark.bounds.objective import Objective, objective_of, output_objective
 from hullmark.bounds.program import Program
-from hullmark.bounds.relaxation import Interval, Relaxation
+from hullmark.bounds.relaxation import Interval, Relaxation, never
 from hullmark.bounds.rounding import faithful_arithmetic
 from hullmark.bounds.zonotope import MEMORY, zonotope
 from hullmark.errors import BadInput
@@ -113,7 +115,12 @@ def bound_outputs(
 @faithful_arithmetic()
 @torch.no_grad()
 def bound_margins(
-    program: Program, lower: Tensor, upper: Tensor, objective: Objective, method: str
+    program: Program,
+    lower: Tensor,
+    upper: Tensor,
+    objective: Objective,
+    method: str,
+    stop: Callable[[], bool] = never,
 ) -> Tensor:
     """Lower bounds `(B, Q)` of every query of an objective over each box.
 
@@ -124,6 +131,7 @@ def bound_margins(
         lower, upper: boxes `(B, input_size)`, of the program's device and precision.
         objective: the same queries for all boxes (batch 1).
         method: one of `METHODS`.
+        stop: ends the ascents of "alpha" early; the others are done when they are.
 
     Raises and trust as for `bound_cases`.
     """
@@ -133,7 +141,7 @@ def bound_margins(
     elif method in FORWARD:
         program, bound = _with_rows(program, objective), _forward
     else:
-        bound = _optimised if method == "alpha" else _linear
+        bound = partial(_optimised, stop=stop) if method == "alpha" else _linear
     piece = _boxes_at_once(program, method)
     pieces = zip(lower.split(piece), upper.split(piece), strict=True)
     found = torch.cat([bound(program, low, high, objective, method) for low, high in pieces])
@@ -165,11 +173,16 @@ def _linear(
 ) -> Tensor:
     relaxation = Relaxation(program, lower, upper, RULES[method])
     propagate(relaxation)
-    return _by_rows(relaxation, objective)
+    return bound_by_rows(relaxation, objective)
 
 
-def _by_rows(relaxation: Relaxation, objective: Objective) -> Tensor:
-    """For each query the best bound of its rows, each by one backward pass."""
+def bound_by_rows(relaxation: Relaxation, objective: Objective) -> Tensor:
+    """For each query the best bound `(B, Q)` of its rows, each by one backward pass.
+
+    Arguments:
+        relaxation: with bounds of every pre-activation.
+        objective: of batch 1.
+    """
     nodes = relaxation.program.network.nodes
     relaxation.advance(len(nodes) - 1)
     single = objective.single()
@@ -190,30 +203,46 @@ def _largest(rows: Tensor, objective: Objective) -> Tensor:
 
 
 def _optimised(
-    program: Program, lower: Tensor, upper: Tensor, objective: Objective, method: str
+    program: Program,
+    lower: Tensor,
+    upper: Tensor,
+    objective: Objective,
+    method: str,
+    stop: Callable[[], bool],
 ) -> Tensor:
-    """Optimised slopes everywhere; a query of many rows is bounded row by row and as a mix."""
     relaxation = Relaxation(program, lower, upper)
-    propagate_optimised(relaxation, INTERMEDIATE)
-    relaxation.advance(len(program.network.nodes) - 1)
-    best = _largest(_ascend_pieces(relaxation, objective.single()), objective)
+    propagate_optimised(relaxation, replace(INTERMEDIATE, stop=stop))
+    return ascend_in_pieces(relaxation, objective, replace(FINAL, stop=stop))
+
+
+def ascend_in_pieces(relaxation: Relaxation, objective: Objective, ascent: Ascent) -> Tensor:
+    """Optimised bounds `(B, Q)`; a query of many rows is bounded row by row and as a mix.
+
+    Arguments:
+        relaxation: with bounds of every pre-activation.
+        objective: of batch 1, in pieces that fit into memory.
+        ascent: of each query.
+    """
+    relaxation.advance(len(relaxation.program.network.nodes) - 1)
+    best = _largest(_ascend_pieces(relaxation, objective.single(), ascent), objective)
     if objective.rows == 1:
         return best
-    mixed = _ascend_pieces(relaxation, objective)
+    mixed = _ascend_pieces(relaxation, objective, ascent)
     known = objective.used.any(dim=2) & ~mixed.isnan()
     return torch.maximum(best, torch.where(known, mixed, -torch.inf))
 
 
-def _ascend_pieces(relaxation: Relaxation, objective: Objective) -> Tensor:
+def _ascend_pieces(relaxation: Relaxation, objective: Objective, ascent: Ascent) -> Tensor:
     program = relaxation.program
     sizes = [n.size for n in program.network.nodes]
-    held = max(4 * sum(sizes[i] for i in program.slopes), *sizes)
+    rows = sum(len(pool.rhs) for pool in relaxation.pools.values())
+    held = max(4 * (sum(sizes[i] for i in program.slopes) + rows), *sizes)
     piece = max(1, CHUNK // (relaxation.batch * held))
     # Without slopes and without a choice of rows there is nothing to climb.
-    ascent = FINAL if program.slopes or objective.rows > 1 else Ascent(steps=0)
+    steps = ascent.steps if program.slopes or objective.rows > 1 else 0
     queries = range(0, objective.y.shape[1], piece)
     parts = [objective.select(slice(k, k + piece)) for k in queries]
-    found = [ascend(relaxation, part, ascent).lower for part in parts]
+    found = [ascend(relaxation, part, replace(ascent, steps=steps)).lower for part in parts]
     return torch.cat(found, dim=1)
 
 
@@ -264,7 +293,7 @@ def _best(
         for found in forward:
             low, high = torch.maximum(low, found[j][0]), torch.minimum(high, found[j][1])
         relaxation.set_bounds(j, low, high)
-    margins = _by_rows(relaxation, objective)
+    margins = bound_by_rows(relaxation, objective)
     for found in forward:
         rows = found[len(extended.network.nodes) - 1][0]
         margins = torch.maximum(margins, _largest(rows, objective))

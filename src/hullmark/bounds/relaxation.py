@@ -146,7 +146,9 @@ class Relaxation:
             reach = sum(self.magnitude[j].flatten(1).sum(1).amax() for j in pool.coefficients)
             lost = tiny(self.program.dtype) * (len(pool.rhs) + 8) * (reach + pool.width)
             self.lost = self.lost + lost * SAFETY
-            self._pool_charges[key] = self._gamma(len(pool.rhs)) * size * SAFETY
+            # What underflows in the size of a row, a large multiplier may bring back.
+            least = tiny(self.program.dtype) * (pool.width + 2)
+            self._pool_charges[key] = (self._gamma(len(pool.rhs)) * size + least) * SAFETY
         return self._pool_charges[key]
 
     def advance(self, node: int) -> None:

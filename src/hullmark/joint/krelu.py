@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hullmark.bounds.alpha import Aim, Ascent, Multipliers, Neurons, ascend
-from hullmark.bounds.linear import CHUNK, propagate, unstable_neurons
+from hullmark.bounds.alpha import Ascent, Neurons, ascend, ascend_in_pieces
+from hullmark.bounds.linear import propagate, unstable_neurons
 from hullmark.bounds.objective import Objective
 from hullmark.bounds.program import Program
 from hullmark.bounds.relaxation import Relaxation
@@ -62,9 +62,10 @@ def shuffled(k: int, seed: int = 0) -> Grouping:
 class Scheme:
     """What is relaxed jointly, and how long bounds are optimised.
 
-    `grouping`: None for no joint rows, which is alpha-CROWN. `facets`: all facets of each hull
-    instead of the few rows of `fast_hull`. `neurons`, `forms`, `queries`: the ascents for every
-    open pre-activation, for the octahedral sums of each group, and for the objective.
+    `grouping`: None for no joint rows, which is alpha-CROWN. `facets`: all facets of the hulls
+    of three, as of pairs, instead of the few rows of `fast_hull`. `neurons`, `forms`, `queries`:
+    the ascents for every open pre-activation, for the octahedral sums of each group, and for the
+    objective.
     """
 
     grouping: Grouping | None
@@ -91,7 +92,7 @@ def krelu_margins(
     """
     relaxation = Relaxation(program, lower.unsqueeze(0), upper.unsqueeze(0))
     found = krelu_propagate(relaxation, scheme)
-    margins, _ = _in_pieces(relaxation, objective, scheme.queries)
+    margins = ascend(relaxation, objective, scheme.queries).lower[0]
     margins = torch.where(margins.isnan(), -torch.inf, margins)
     return Mined(margins, {i: len(rows) for i, rows in found.items()}, relaxation)
 
@@ -135,13 +136,13 @@ def _tighten(relaxation: Relaxation, j: int, neurons: Tensor, ascent: Ascent) ->
     relaxation.advance(j)
     ones = torch.ones(len(neurons), device=neurons.device)
     aim = Neurons(j, neurons.repeat(2), torch.cat([ones, -ones]))
-    lower, multipliers = _in_pieces(relaxation, aim, ascent)
-    low, high = lower.unsqueeze(0).chunk(2, dim=1)
+    seen = ascend_in_pieces(relaxation, aim, ascent)
+    low, high = seen.lower.chunk(2, dim=1)
     relaxation.refine(j, neurons, low, -high)
     size = relaxation.program.network.nodes[j].size
     place = torch.zeros(size, dtype=torch.long, device=neurons.device)
     place[neurons] = torch.arange(len(neurons), device=neurons.device)
-    return Start(multipliers, place, place + len(neurons))
+    return Start(seen.best, place, place + len(neurons))
 
 
 def _rows_of(
@@ -152,33 +153,10 @@ def _rows_of(
     if len(groups) == 0:
         return rows
     bounds = octahedral_bounds(relaxation, layer.pre, groups, scheme.forms, start)
-    hull = all_facets if scheme.facets else fast_hull
+    # Pairs have few facets, and the few rows miss those that two almost equal neurons need.
+    hull = all_facets if scheme.facets or groups.shape[1] == 2 else fast_hull
     found = hull(bounds, layer.negative[groups], layer.positive[groups])
     number = np.arange(len(found))
     joint = JointRows(number, found.x, found.y, found.rhs, found.members, found.multipliers)
     rows.add(Block(groups[found.group], bounds[found.group], joint))
     return rows
-
-
-def _in_pieces(relaxation: Relaxation, aim: Aim, ascent: Ascent) -> tuple[Tensor, Multipliers]:
-    """Bounds `(Q,)` of all queries and their best multipliers, as many at a time as fit."""
-    program = relaxation.program
-    slopes = sum(s[0].numel() for s in program.slopes.values())
-    held = 4 * (slopes + sum(len(pool.rhs) for pool in relaxation.pools.values()))
-    size = max(1, 16 * CHUNK // held)
-    pieces = [ascend(relaxation, part, ascent) for part in _parts(aim, size)]
-    best = [piece.best for piece in pieces]
-    joined = Multipliers(
-        {i: torch.cat([b.slopes[i] for b in best], dim=1) for i in best[0].slopes},
-        gamma={p: torch.cat([b.gamma[p] for b in best], dim=1) for p in best[0].gamma},
-    )
-    return torch.cat([piece.lower[0] for piece in pieces]), joined
-
-
-def _parts(aim: Aim, size: int) -> list[Aim]:
-    pieces = torch.arange(aim.queries).split(size)
-    if isinstance(aim, Objective):
-        return [aim.select(piece) for piece in pieces]
-    if isinstance(aim, Neurons) and isinstance(aim.sign, Tensor):
-        return [Neurons(aim.node, aim.neurons[piece], aim.sign[piece]) for piece in pieces]
-    return [aim]

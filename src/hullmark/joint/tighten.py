@@ -45,7 +45,7 @@ class Plan:
     pass over the layers takes at most the share `first` of it.
     """
 
-    rounds: int = 1
+    rounds: int = 2
     steps: int = 30
     objective_rounds: int = 1
     objective_steps: int = 40
@@ -56,7 +56,7 @@ class Plan:
     least: float = 0.05
     enough: float = 0.1
     few: int = 2
-    first: float = 0.5
+    first: float = 0.6
     stop: Callable[[], bool] = never
     spent: Callable[[], float] = nothing
 

@@ -46,7 +46,9 @@ JOINT: Mapping[str, Kind] = MappingProxyType(
             (2, 3, 3),
             ("gain",),
         ),
-        "multivariate": Kind("the hull of every ReLU over the box of what it reads, alpha's bounds"),
+        "multivariate": Kind(
+            "the hull of every ReLU over the box of what it reads, alpha's bounds"
+        ),
         "mk": Kind(
             "hulls of groups of k ReLUs with all that their layer reads, over kpoly's bounds",
             (1, 4, 2),

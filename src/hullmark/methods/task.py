@@ -1,6 +1,5 @@
 """What a method is given, and what it gives back."""
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -10,52 +9,52 @@ from torch import Tensor
 
 from hullmark.bounds.objective import Objective
 from hullmark.bounds.program import Program
+from hullmark.bounds.relaxation import Relaxation
 from hullmark.network.ops import Array
-
-
-@dataclass(frozen=True)
-class Clock:
-    """Says when it is time to stop; `until` is a reading of `time.perf_counter()`."""
-
-    until: float
-
-    def __call__(self) -> bool:
-        """Whether the time is up."""
-        return time.perf_counter() >= self.until
-
-    def left(self) -> float:
-        """The seconds that are left, at least 0."""
-        return max(0.0, self.until - time.perf_counter())
-
-    def share(self, part: float) -> "Clock":
-        """A clock for that part of the time that is left."""
-        return Clock(time.perf_counter() + part * self.left())
+from hullmark.verdict import Deadline
 
 
 @dataclass(frozen=True, eq=False)
 class Task:
     """The queries of a question over one box.
 
-    `lower`, `upper` `(n,)`: the box, of the program's device and precision; `margins`: one query
-    for each case of a property, None if there is none; `values`: linear functions of the outputs,
-    one row a query.
+    `lower`, `upper` `(n,)`: the box, of the program's device and precision; `objective`: first one
+    query for each of the `cases` of a property, then linear functions of the outputs, one row a
+    query.
     """
 
     program: Program
     lower: Tensor
     upper: Tensor
-    margins: Objective | None
-    values: Objective
-    clock: Clock
+    objective: Objective
+    cases: int
+    clock: Deadline
 
     @property
-    def cases(self) -> int:
-        """The number of margins."""
-        return 0 if self.margins is None else self.margins.queries
+    def margins(self) -> Objective | None:
+        """The cases of the property, None if there are none."""
+        return self.objective.select(slice(self.cases)) if self.cases else None
+
+    @property
+    def values(self) -> Objective:
+        """The linear functions, without the padding that cases of several rows bring."""
+        found = self.objective.select(slice(self.cases, None))
+        return Objective(
+            found.y[:, :, :1],
+            None if found.x is None else found.x[:, :, :1],
+            found.bound[:, :, :1],
+            found.used[:, :, :1],
+            found.roundoff,
+        )
 
     def parts(self) -> tuple[Objective, ...]:
         """Margins and values, in this order, which is that of all queries."""
-        return (self.values,) if self.margins is None else (self.margins, self.values)
+        margins = self.margins
+        return (self.values,) if margins is None else (margins, self.values)
+
+    def relaxation(self) -> Relaxation:
+        """The relaxation of the box, nothing bounded yet."""
+        return Relaxation(self.program, self.lower.unsqueeze(0), self.upper.unsqueeze(0))
 
 
 class Attained(NamedTuple):
@@ -74,7 +73,8 @@ class Bounded:
     of the worst margin rests on (without margins: all bounds together); `complete`: whether the
     method did all that it would have done with more time; `attained`: by query.
 
-    Trust: every bound holds in real arithmetic, those of margins by `mined` as `duals.mined` says.
+    Trust: every bound holds in real arithmetic; those of margins by `mined` as `bound_by_duals`
+    says.
     """
 
     lower: Array
