@@ -8,8 +8,9 @@ multivariate hulls. Lines are kept as by `kpoly.py`:
     python benchmarks/ablation.py --out ablation.csv
     python benchmarks/ablation.py --out ablation.csv --report
 
-`--facets` compares one pass of mining on 256x2 with all facets of all the groups that it looked
-at, over the same bounds of the neurons.
+`--facets` mines for the worst query of questions of 256x2, over the bounds of alpha-CROWN, and
+compares with all facets of all the groups that it looked at. Both bounds are optima of linear
+programs, that with all facets found by separating until nothing is violated.
 """
 
 import os
@@ -18,7 +19,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import argparse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
@@ -28,22 +29,22 @@ from inputs import data_root, instances, markdown
 from kpoly import MARGINS, NEURONS, Clock, Ledger, Robust
 from torch import Tensor
 
-from hullmark.bounds.alpha import Ascended, Ascent, ascend, propagate_optimised
+from hullmark.bounds.alpha import ascend, propagate_optimised
 from hullmark.bounds.objective import Objective
 from hullmark.bounds.program import Program
 from hullmark.bounds.relaxation import Relaxation
 from hullmark.bounds.rounding import faithful_arithmetic
-from hullmark.cuts.cutloop import CutOptions, CutProgram, cut_loop
+from hullmark.cuts.cutloop import CutBound, CutOptions, CutProgram, cut_loop
 from hullmark.cuts.layers import NeuronHulls
+from hullmark.cuts.separators import ReluGroups
 from hullmark.encode import Inequalities, Query, encode
 from hullmark.joint.krelu import Grouping, Scheme, area, krelu_margins, prima, shuffled
 from hullmark.joint.mine import Mine, Mining
 from hullmark.joint.mined import mined_margins
-from hullmark.joint.store import Block, LayerRows
+from hullmark.joint.store import Array, Groups
 from hullmark.joint.tighten import Miner, Plan
 from hullmark.network.onnx import load_onnx
 from hullmark.relax.fasthull import all_facets
-from hullmark.relax.separate import JointRows
 from hullmark.search.strategy import Question
 from hullmark.search.witness import Replay
 from hullmark.spec.load import load_property
@@ -53,9 +54,10 @@ from hullmark.verify import as_property
 IMAGES = (9, 12, 21, 22)
 PROPERTIES = ("prop_2_0.03", "prop_6_0.03", "prop_0_0.05", "prop_9_0.05", "prop_11_0.05")
 # Seconds of one linear program with its cuts.
-PROGRAM = 20.0
-# As long as it takes for another hundred steps to change a bound by less than a percent.
-PATIENT = Ascent(steps=300, slope_rate=0.2, decay=0.985)
+PROGRAM = 10.0
+PATIENT = CutOptions(rounds=100, least_gain=1e-6, slack_rounds=100)
+# Of what all facets close, to which the rows of mining are counted.
+SHARES = (0.8, 0.9, 0.95, 0.99)
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +119,14 @@ def by_groups(rule: Grouping) -> Callable[[Asked], Bounds]:
 
     def bound(asked: Asked) -> Bounds:
         sides = asked.lower, asked.upper
-        found = krelu_margins(asked.program, *sides, asked.objective, Scheme(rule))
+        plain, over = Scheme(rule), asked.clock.over
+        scheme = Scheme(
+            rule,
+            neurons=replace(plain.neurons, stop=over),
+            forms=replace(plain.forms, stop=over),
+            queries=replace(plain.queries, stop=over),
+        )
+        found = krelu_margins(asked.program, *sides, asked.objective, scheme)
         return found.lower, sum(found.rows.values())
 
     return bound
@@ -162,11 +171,7 @@ def programs(
 ) -> Bounds:
     """The bounds with those that are open improved; the largest number of rows that were cut."""
     encoding = encode(relaxation)
-    held = [
-        Inequalities.of_groups(block.rows, mine.layer.pre, mine.layer.post, block.groups)
-        for mine in mines.values()
-        for block in mine.found.blocks
-    ]
+    held = inequalities(mines)
     separators = [NeuronHulls(encoding, i) for i in encoding.kinks] if hulls else []
     found, rows = lower.clone(), 0
     program: CutProgram | None = None
@@ -174,15 +179,25 @@ def programs(
         goals = Query.of(objective, query).goals(encoding)
         if program is None:
             program = CutProgram(encoding, goals)
-            if held:
-                program.hold(Inequalities.joined(held))
+            program.hold(held)
         else:
             program.aim(goals[0])
         options = CutOptions(seconds=PROGRAM, rounds=30 if separators else 0, target=0.0)
         cut = cut_loop(program, separators, options)
         found[query] = max(float(found[query]), cut.lower)
-        rows = max(rows, len(program.added) - sum(map(len, held)))
+        rows = max(rows, len(program.added) - len(held))
     return found, rows
+
+
+def inequalities(mines: Mapping[int, Mine]) -> Inequalities:
+    """All rows that were mined."""
+    return Inequalities.joined(
+        [
+            Inequalities.of_groups(block.rows, mine.layer.pre, mine.layer.post, block.groups)
+            for mine in mines.values()
+            for block in mine.found.blocks
+        ]
+    )
 
 
 SINGLE_PASS = Plan(patience=0)
@@ -194,11 +209,13 @@ VARIANTS: Mapping[str, Callable[[Asked], Bounds]] = {
     "k = 3 by area": by_groups(area(3)),
     "k = 3 at random": by_groups(shuffled(3)),
     "k = 3 overlapping": by_groups(prima(3)),
-    "mined, k = 2, one pass": by_mining(replace(SINGLE_PASS, mining=Mining(triples=0))),
+    "mined, k = 2, one pass": by_mining(replace(SINGLE_PASS, mining=Mining(k=2))),
     "mined, k = 3, one pass": by_mining(SINGLE_PASS),
+    "mined, k = 5, one pass": by_mining(replace(SINGLE_PASS, mining=Mining(k=5))),
     "counterexamples, no rows": by_mining(Plan(mining=Mining(candidates=0))),
-    "mined, k = 2": by_mining(Plan(mining=Mining(triples=0))),
+    "mined, k = 2": by_mining(Plan(mining=Mining(k=2))),
     "mined, k = 3": by_mining(Plan()),
+    "mined, k = 5": by_mining(Plan(mining=Mining(k=5))),
     "all": by_all,
 }
 
@@ -225,86 +242,82 @@ def properties(root: Path, names: list[str]) -> dict[str, Question]:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Mining and all facets over the same bounds of the neurons, for one question.
+    """Mining and all facets for one query, over the same bounds of the neurons.
 
-    `looked`: groups; `facets`: of all their hulls; `mined`: rows; `used`: those of them with a
-    multiplier in the bound of the worst query; then the worst margins with no rows, with those
-    mined, and with all facets.
+    `groups`: all that mining looked at; `facets`: of their hulls; `without`, `complete`: the
+    bounds with none and with all of them; `mined`: after each round the rows, and the bound with
+    them; `used`: the rows with a multiplier in the last of these bounds; `converged`: whether
+    nothing violated was left at `complete`, which is too low otherwise.
     """
 
     question: str
-    looked: int
+    groups: int
     facets: int
-    mined: int
-    used: int
     without: float
-    by_mined: float
-    by_facets: float
+    complete: float
+    mined: tuple[tuple[int, float], ...]
+    used: int
+    converged: bool
+
+    def reached(self, share: float) -> int | None:
+        """The rows of the first round that closes that share of what all facets close."""
+        wanted = self.without + share * (self.complete - self.without)
+        return next((rows for rows, bound in self.mined if bound >= wanted), None)
 
 
-def compare(name: str, question: Question, coarse: int) -> Comparison:
-    """One pass of mining, and all facets of the groups that it looked at."""
+def compare(name: str, question: Question, rounds: int) -> Comparison:
+    """Mine for the worst query alone, over the bounds of alpha-CROWN."""
     asked = Asked.of(name, question, float("inf"))
-    mining = Mining(coarse=coarse)
-    miner = Miner(asked.relaxation(), replace(SINGLE_PASS, mining=mining, objective_rounds=3))
+    miner = Miner(asked.relaxation(), Plan(rounds=0))
     miner.propagate()
-    miner.bound(asked.objective)
-    relaxation = miner.relaxation.renewed()
-    seen = ascend(relaxation, asked.objective, PATIENT)
-    worst = int(seen.lower[0].argmin())
-    used = sum(int((gamma[0, worst] > 0).sum()) for gamma in seen.best.gamma.values())
-    looked = facets = 0
-    everything: dict[int, LayerRows] = {}
-    for i, mine in miner.mines.items():
-        everything[i] = LayerRows(mine.layer, facets_of(mine))
-        looked += len(mine.bounds)
-        facets += len(everything[i])
+    worst = int(miner.bound(asked.objective, 0).lower[0].argmin())
+    single = asked.objective.select(slice(worst, worst + 1))
+    # Mining ends where a query is proved; here it is to go on.
+    raised = replace(single, bound=single.bound + 1e3)
+    encoding = encode(miner.relaxation)
+    program = CutProgram(encoding, Query.of(single, 0).goals(encoding))
+    without = cut_loop(program, [], PATIENT).lower
+    mined: list[tuple[int, float]] = []
+    cut: CutBound | None = None
+    for _ in range(rounds):
+        miner.bound(raised, 1)
+        rows = inequalities(miner.mines)
+        program = CutProgram(encoding, Query.of(single, 0).goals(encoding))
+        program.hold(rows)
+        cut = cut_loop(program, [], PATIENT)
+        mined.append((len(rows), cut.lower))
+    separators = [s for mine in miner.mines.values() for s in looked_at(miner.relaxation, mine)]
+    complete = cut_loop(program, separators, PATIENT)
     return Comparison(
         name,
-        looked,
-        facets,
-        sum(len(mine.found) for mine in miner.mines.values()),
-        used,
-        margin(pooled(relaxation, {}), asked.objective),
-        worst_of(seen),
-        margin(pooled(relaxation, everything), asked.objective),
+        sum(len(s.groups) for s in separators),
+        sum(facets_of(s.bounds) for s in miner.mines.values()),
+        without,
+        complete.lower,
+        tuple(mined),
+        0 if cut is None else len(cut.rows),
+        complete.converged,
     )
 
 
-def facets_of(mine: Mine) -> list[Block]:
-    """All facets of all groups that a layer's mine looked at."""
-    blocks: list[Block] = []
-    for k in sorted({len(group) for group in mine.bounds}):
-        groups = np.array([group for group in mine.bounds if len(group) == k], dtype=np.intp)
-        bounds = np.stack([mine.bounds[tuple(group)] for group in groups.tolist()])
-        layer = mine.layer
-        rows = all_facets(bounds, layer.negative[groups], layer.positive[groups])
-        number = np.arange(len(rows))
-        joint = JointRows(number, rows.x, rows.y, rows.rhs, rows.members, rows.multipliers)
-        blocks.append(Block(groups[rows.group], bounds[rows.group], joint))
-    return blocks
+def looked_at(relaxation: Relaxation, mine: Mine) -> list[ReluGroups]:
+    """Separators for all groups of a layer that mining looked at, by their sizes."""
+    return [
+        ReluGroups(relaxation, mine.layer.post, groups, bounds)
+        for groups, bounds in by_size(mine.bounds)
+    ]
 
 
-def pooled(relaxation: Relaxation, rows: Mapping[int, LayerRows]) -> Relaxation:
-    """The same bounds of the neurons, with these rows alone."""
-    twin = Relaxation(relaxation.program, relaxation.lower, relaxation.upper)
-    for j, (lower, upper) in relaxation.bounds.items():
-        twin.set_bounds(j, lower, upper)
-    twin.advance(relaxation.reached)
-    for i, found in rows.items():
-        if len(found):
-            twin.set_pool(i, found.pool(relaxation.program))
-    return twin
+def facets_of(known: Mapping[tuple[int, ...], Array]) -> int:
+    """How many facets the hulls of these groups of ReLUs have together."""
+    return sum(len(all_facets(bounds)) for _, bounds in by_size(known))
 
 
-def margin(relaxation: Relaxation, objective: Objective) -> float:
-    """The worst margin after a long ascent."""
-    return worst_of(ascend(relaxation, objective, PATIENT))
-
-
-def worst_of(seen: Ascended) -> float:
-    """The least bound of all queries."""
-    return float(seen.lower.min())
+def by_size(known: Mapping[tuple[int, ...], Array]) -> Iterator[tuple[Groups, Array]]:
+    """Groups `(G, k)` and their octahedral bounds, for each k that there is."""
+    for k in sorted({len(group) for group in known}):
+        groups = [group for group in known if len(group) == k]
+        yield np.array(groups, dtype=np.intp), np.stack([known[group] for group in groups])
 
 
 def report(lines: list[Result]) -> None:
@@ -345,23 +358,26 @@ def shown(margin: float) -> str:
 
 
 def facets_table(found: list[Comparison]) -> str:
-    """How many times fewer rows mining needs, beside the three bounds."""
-    body = [
-        [
-            one.question.split()[1],
-            str(one.looked),
-            str(one.facets),
-            str(one.mined),
-            str(one.used),
-            f"{one.facets / max(one.mined, 1):.0f}",
-            f"{one.facets / max(one.used, 1):.0f}",
-            *(f"{value:.3f}" for value in (one.without, one.by_mined, one.by_facets)),
-        ]
-        for one in found
-    ]
-    head = ["256x2", "groups", "facets", "mined", "with a multiplier", "times fewer"]
-    head += ["times fewer used", "margin without", "mined", "all facets"]
-    return markdown(head, body)
+    """The bounds, and how many rows mining took to shares of what all facets close."""
+    body: list[list[str]] = []
+    for one in found:
+        last = one.mined[-1]
+        share = (last[1] - one.without) / (one.complete - one.without)
+        reached = [one.reached(part) for part in SHARES]
+        body.append(
+            [
+                one.question.split()[1],
+                str(one.groups),
+                str(one.facets),
+                f"{one.without:.4f}",
+                f"{one.complete:.4f}" + ("" if one.converged else " or more"),
+                *("-" if r is None else f"{r} ({one.facets / max(r, 1):.0f})" for r in reached),
+                f"{share:.1%} with {last[0]} rows, {one.used} of them used",
+            ]
+        )
+    head = ["256x2", "groups", "facets", "bound without", "with all facets"]
+    head += [f"rows to {part:.0%} (times fewer)" for part in SHARES]
+    return markdown([*head, "in the end"], body)
 
 
 @faithful_arithmetic()
@@ -387,7 +403,7 @@ def measure(wanted: argparse.Namespace, ledger: Ledger[Result]) -> None:
 def facets(wanted: argparse.Namespace) -> None:
     """Print the comparison with all facets."""
     asked = properties(data_root(), wanted.properties)
-    found = [compare(name, question, wanted.coarse) for name, question in asked.items()]
+    found = [compare(name, question, wanted.rounds) for name, question in asked.items()]
     print(facets_table(found))
 
 
@@ -398,10 +414,10 @@ def main() -> None:
     parser.add_argument("--images", type=int, nargs="*", default=list(IMAGES), help="of 6x100")
     parser.add_argument("--properties", nargs="*", default=list(PROPERTIES), help="of 256x2")
     parser.add_argument("--variants", nargs="+", choices=list(VARIANTS))
-    parser.add_argument("--limit", type=float, default=30.0, help="seconds of mining a question")
+    parser.add_argument("--limit", type=float, default=30.0, help="seconds after which ascents end")
     parser.add_argument("--report", action="store_true", help="only print what is in the file")
     parser.add_argument("--facets", action="store_true", help="compare mining with all facets")
-    parser.add_argument("--coarse", type=int, default=4, help="steps for octahedral bounds there")
+    parser.add_argument("--rounds", type=int, default=12, help="of mining for that")
     wanted = parser.parse_args()
     torch.set_num_threads(1)
     ledger = Ledger(wanted.out, Result)

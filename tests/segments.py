@@ -35,7 +35,7 @@ def pieces(network: Network, lower: float, upper: float) -> Pieces:
     """Exactly, for networks of affine nodes and rectifiers."""
     exact = exactly(network)
     x = np.array(sorted({Fraction(lower), Fraction(upper)}), dtype=object)
-    for i, node in enumerate(network.nodes):
+    for node in network.nodes:
         if not isinstance(node.op, ops.Rectifier):
             continue
         # All nodes before this one are linear between neighbours.
@@ -78,7 +78,11 @@ def wire(rng: Rng, width: int = 4, depth: int = 2) -> Network:
             case 1:
                 other = builder.add(ops.Rectifier(np.array(-0.5)), skip)
                 both = builder.add(ops.Concat(0), at, other)
-                at = builder.add(ops.Dense(rng.normal(size=(width, 2 * width)), np.zeros(width)), both)
+                at = builder.add(
+                    ops.Dense(rng.normal(size=(width, 2 * width)), np.zeros(width)), both
+                )
             case _:
                 pass
-    return builder.build(builder.add(ops.Dense(rng.normal(size=(2, width)), rng.normal(size=2)), at))
+    return builder.build(
+        builder.add(ops.Dense(rng.normal(size=(2, width)), rng.normal(size=2)), at)
+    )

@@ -8,8 +8,11 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
 
+import ablation
 import kpoly as script
 import root
+import torch
+import volumes
 
 
 def line(status: str, cpu: float = 1.0, image: int = 0, **margins: float) -> script.Line:
@@ -71,3 +74,24 @@ def test_an_image_stops_where_it_is_settled(data: Path) -> None:
     network = script.Robust(data, "mnist_6x100")
     statuses = {image: script.examine(network, image, 5.0).status for image in (0, 65, 15)}
     assert statuses == {0: "deeppoly", 65: "wrong", 15: "attacked"}
+
+
+def test_the_volume_is_that_of_the_box() -> None:
+    # Outputs in [-1, 9] and [2, 3]: bounds of y from below, then of -y.
+    margins = torch.tensor([-1.0, 2.0, -9.0, -3.0])
+    assert volumes.log_volume(margins) == pytest.approx(1.0)
+
+
+def test_rows_are_counted_to_a_share_of_what_all_facets_close() -> None:
+    rounds = ((10, -1.0), (20, -0.4), (30, -0.1))
+    found = ablation.Comparison("q", 5, 500, -2.0, 0.0, rounds, 3, True)
+    assert [found.reached(share) for share in (0.5, 0.6, 0.95, 0.96)] == [10, 20, 30, None]
+
+
+def test_a_margin_that_is_only_known_to_be_positive_shows_no_number() -> None:
+    assert [ablation.shown(v) for v in (1e-300, 0.25, 0.0, -1e-3)] == [
+        "> 0",
+        "0.250",
+        "0.000",
+        "-0.001",
+    ]

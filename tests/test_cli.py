@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -18,6 +19,8 @@ from hullmark import results
 from hullmark.cli import run
 from hullmark.console import Lines, LiveView, say, summary
 from hullmark.errors import BadInput, Unsupported
+from hullmark.methods.names import METHODS
+from hullmark.methods.report import Attained, BoundReport
 from hullmark.verdict import Progress, Proved, Refuted, Stats, Unknown, Witness
 
 STATS = Stats("bounds", domains=1, leaves=1)
@@ -387,3 +390,68 @@ def test_plain_letters_where_there_are_no_others() -> None:
     stream = Stream("ascii")
     say(stream, "worst margin ≥ -∞")  # type: ignore[arg-type]
     assert stream.text == "worst margin >= -inf\n"
+
+
+REPORT = BoundReport(
+    lower=np.array([-1.0, 0.5]),
+    upper=np.array([2.0, np.inf]),
+    margin=-0.25,
+    margins=np.array([3.0, -0.25]),
+    method="mk",
+    seconds=1.5,
+    rows=12,
+    complete=False,
+    attained=(
+        Attained("margin", 1, np.array([0.5]), 1e-9),
+        Attained("lower", 0, np.array([1.0]), 0.0),
+        Attained("upper", 0, np.array([0.0]), 0.0),
+    ),
+)
+
+
+def test_bounds_are_lines_and_a_record(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    asked: list[dict[str, object]] = []
+
+    def fake(*arguments: object, **options: object) -> BoundReport:
+        asked.append(options)
+        return REPORT
+
+    monkeypatch.setattr(importlib.import_module("hullmark.verify"), "bound", fake)
+    file = tmp_path / "bounds.json"
+    options = ("--method", "mk", "--k", 3, "--groups", "gain", "--seconds", 1.5, "--json", file)
+    assert call("bound", "a.onnx", "b.vnnlib", *options) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "Y_0   [-1, 2]   lower and upper attained",
+        "Y_1   [0.5, ∞]",
+        "mk stopped after 1.50 s   worst margin ≥ -0.25   12 joint rows   attained by an input",
+    ]
+    assert asked == [
+        {"method": "mk", "k": 3, "groups": "gain", "seconds": 1.5, "device": "cpu", "seed": 0}
+    ]
+    record = json.loads(file.read_text())
+    assert (record["network"], record["method"], record["k"]) == ("a.onnx", "mk", 3)
+    assert record["margins"] == [3.0, -0.25] and record["upper"] == [2.0, None]
+    assert record["attained"][0] == {"end": "margin", "index": 1, "input": [0.5], "gap": 1e-9}
+    assert (record["rows"], record["complete"], record["proved"]) == (12, False, False)
+
+
+def test_bounds_that_cannot_be_had_are_an_error(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    demo = Path(__file__).resolve().parent.parent / "demo"
+    question = (demo / "digits_fc.onnx", demo / "properties/test03_eps0.14.vnnlib")
+    file = tmp_path / "bounds.json"
+    assert call("bound", *question, "--method", "ibp", "--k", 2, "--json", file) == 64
+    assert capsys.readouterr().err == (
+        "hullmark: error: method ibp relaxes no groups and takes no k\n"
+    )
+    assert json.loads(file.read_text())["error"]["type"] == "BadInput"
+    assert call("bound", *question, "--method", "mk", "--seconds", 0) == 64
+    assert call("bound", *question, "--method", "mk", "--k", "two") == 2
+
+
+def test_the_help_names_every_method(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("bound", "--help") == 0
+    assert set(METHODS) <= set(re.findall(r"\w+", capsys.readouterr().out))

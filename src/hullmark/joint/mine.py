@@ -16,9 +16,12 @@ from torch import Tensor
 
 from hullmark.bounds.alpha import Ascended, Ascent
 from hullmark.bounds.relaxation import Relaxation
+from hullmark.joint.deep import separate_deep
+from hullmark.joint.groups import by_area
 from hullmark.joint.octahedron import Start, octahedral_bounds
 from hullmark.joint.store import Block, Groups, Layer, LayerRows
-from hullmark.relax.octahedra import octahedra
+from hullmark.relax.fasthull import fast_hull
+from hullmark.relax.octahedra import octahedra, octahedral_rows
 from hullmark.relax.separate import JointRows, rows_for, separate_from
 
 Array = NDArray[Any]
@@ -31,11 +34,14 @@ class Mining:
     All pairs among the `candidates` that lose most, and the `triples` whose pairs are cut off
     deepest; each is separated at the `points` to which it matters most. At most `rows` are kept,
     `each` a neuron. Octahedral bounds are first optimised in `coarse` steps, and those of groups
-    that gave a row in `fine` more.
+    that gave a row in `fine` more. If `k` is above 3, the best triples also grow to `larger`
+    groups of that size, separated at the point that matters most to each.
     """
 
+    k: int = 3
     candidates: int = 24
     triples: int = 40
+    larger: int = 12
     points: int = 4
     rows: int = 150
     each: int = 10
@@ -78,18 +84,37 @@ class Mine:
             return 0
         self._learn(relaxation, pairs, mining.coarse)
         first = self._separate(pairs, loss, z, y, mining)
-        triples = _triples(first, mining.triples)
         parts = [first]
+        table = Pairwise.of(first)
+        triples = table.triples(mining.triples if mining.k > 2 else 0)
         if len(triples):
             self._learn(relaxation, triples, mining.coarse)
             parts.append(self._separate(triples, loss, z, y, mining))
+        if len(triples) and mining.k > 3:
+            groups = table.grown(triples[: mining.larger], mining.k)
+            parts.append(self._separate_larger(relaxation, groups, loss, (z, y), mining))
         kept = _choose(parts, mining)
         for block in kept:
-            self._deepen(relaxation, block, mining.fine)
-            self.found.add(self._settled(block))
+            if block.template is None:
+                self._deepen(relaxation, block, mining.fine)
+                block = self._settled(block)
+            self.found.add(block)
         if kept:
             relaxation.set_pool(layer.post, self.found.pool(relaxation.program))
         return sum(len(block.groups) for block in kept)
+
+    def fill(self, relaxation: Relaxation, k: int, steps: int) -> None:
+        """Rows of all disjoint groups of `k`, by area: most of what pays, at few forms' cost."""
+        lower, upper = (b.flatten().double().cpu().numpy() for b in relaxation.bounds[self.layer.pre])
+        groups = by_area(lower, upper, k)
+        if len(groups) == 0:
+            return
+        ascent = Ascent(steps, slope_rate=0.1)
+        bounds = octahedral_bounds(relaxation, self.layer.pre, groups, ascent, self.start)
+        found = fast_hull(bounds, *self._slopes(groups))
+        block = Block(groups[found.group], bounds[found.group], found)
+        self.found.add(block.selected(np.arange(len(found))))
+        relaxation.set_pool(self.layer.post, self.found.pool(relaxation.program))
 
     def _learn(self, relaxation: Relaxation, groups: Groups, steps: int) -> None:
         """Octahedral bounds of the groups that have none."""
@@ -134,15 +159,34 @@ class Mine:
         costs: list[Array] = []
         for rank in np.argsort(-cost, axis=0)[: mining.points]:
             at = rank[:, None]
+            point = np.concatenate([z[at, groups], y[at, groups]], axis=1)
             rows = separate_from(shapes, z[at, groups], y[at, groups])
-            violation = np.einsum("mk,mk->m", rows.x, z[at, groups][rows.group]) + np.einsum(
-                "mk,mk->m", rows.y, y[at, groups][rows.group]
-            )
-            violation -= rows.rhs
-            length = np.sqrt((rows.x**2).sum(1) + (rows.y**2).sum(1))
             blocks.append(Block(groups[rows.group], bounds[rows.group], rows))
-            costs.append(violation / length)
+            costs.append(_depth(rows, point[rows.group]))
         return _joined(blocks), np.concatenate(costs)
+
+    def _separate_larger(
+        self,
+        relaxation: Relaxation,
+        groups: Groups,
+        loss: Array,
+        points: tuple[Array, Array],
+        mining: Mining,
+    ) -> tuple[Block, Array]:
+        """Rows of groups of four and more, over the sums of at most two of their neurons."""
+        rows = octahedral_rows(groups.shape[1])
+        few = np.count_nonzero(rows, axis=1) <= 2
+        wanted = np.broadcast_to(few, (len(groups), len(rows)))
+        ascent = Ascent(mining.fine, slope_rate=0.1)
+        bounds = octahedral_bounds(relaxation, self.layer.pre, groups, ascent, self.start, wanted)[
+            :, few
+        ]
+        at = loss[:, groups].sum(axis=2).argmax(axis=0)[:, None]
+        point = np.concatenate([p[at, groups] for p in points], axis=1)
+        found = separate_deep(rows[few], bounds, point, self._slopes(groups))
+        depth = _depth(found, point[found.group])
+        block = Block(groups[found.group], bounds[found.group], found, rows[few])
+        return block.selected(np.arange(len(found))), depth
 
     def _settled(self, block: Block) -> Block:
         """The same directions over the octahedra as they are known now."""
@@ -164,22 +208,48 @@ def _pairs(loss: Array, candidates: int) -> Groups:
     return np.array(pairs, dtype=np.intp).reshape(len(pairs), 2)
 
 
-def _triples(pairs: tuple[Block, Array], count: int) -> Groups:
-    """The triples `(G, 3)` whose three pairs are cut off deepest."""
-    block, depth = pairs
-    deepest: dict[tuple[int, int], float] = {}
-    for (i, j), d in zip(block.groups.tolist(), depth.tolist(), strict=True):
-        deepest[i, j] = max(d, deepest.get((i, j), 0.0))
-    neurons = np.unique(block.groups)
-    table = np.zeros((len(neurons), len(neurons)))
-    for (i, j), d in deepest.items():
-        a, b = np.searchsorted(neurons, (i, j))
-        table[a, b] = d
-    triples = np.array(list(combinations(range(len(neurons)), 3)), dtype=np.intp).reshape(-1, 3)
-    a, b, c = triples.T
-    score = table[a, b] + table[a, c] + table[b, c]
-    best = np.argsort(-score, kind="stable")[:count]
-    return neurons[triples[best[score[best] > 0]]]
+def _depth(rows: JointRows, points: Array) -> Array:
+    """How far points `(m, 2k)` are beyond the rows, in the Euclidean norm."""
+    normals = np.concatenate([rows.x, rows.y], axis=1)
+    return ((normals * points).sum(axis=1) - rows.rhs) / np.linalg.norm(normals, axis=1)
+
+
+@dataclass(frozen=True, eq=False)
+class Pairwise:
+    """How deep the pairs of some neurons are cut off: `neurons` `(n,)`, `depth` `(n, n)`."""
+
+    neurons: Array
+    depth: Array
+
+    @staticmethod
+    def of(pairs: tuple[Block, Array]) -> "Pairwise":
+        """From the rows of pairs and their depths."""
+        block, depth = pairs
+        neurons = np.unique(block.groups)
+        i, j = np.searchsorted(neurons, block.groups).T
+        table = np.zeros((len(neurons), len(neurons)))
+        np.maximum.at(table, (i, j), depth)
+        return Pairwise(neurons, table + table.T)
+
+    def triples(self, count: int) -> Groups:
+        """The triples `(G, 3)` whose three pairs are cut off deepest."""
+        size = len(self.neurons)
+        triples = np.array(list(combinations(range(size), 3)), dtype=np.intp).reshape(-1, 3)
+        a, b, c = triples.T
+        score = self.depth[a, b] + self.depth[a, c] + self.depth[b, c]
+        best = np.argsort(-score, kind="stable")[:count]
+        return self.neurons[triples[best[score[best] > 0]]]
+
+    def grown(self, groups: Groups, k: int) -> Groups:
+        """The groups extended to `k` neurons, each by those whose pairs with it are deepest."""
+        found: set[tuple[int, ...]] = set()
+        for group in np.searchsorted(self.neurons, groups).tolist():
+            while len(group) < min(k, len(self.neurons)):
+                score = self.depth[group].sum(axis=0)
+                score[group] = -1.0
+                group = [*group, int(score.argmax())]
+            found.add(tuple(sorted(self.neurons[group].tolist())))
+        return np.array(sorted(found), dtype=np.intp)
 
 
 def _joined(blocks: list[Block]) -> Block:

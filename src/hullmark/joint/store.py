@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from hullmark.bounds.pools import Pool
 from hullmark.bounds.program import Program
+from hullmark.network.ops import Rectifier
 from hullmark.relax.octahedra import octahedral_rows
 from hullmark.relax.separate import JointRows
 from hullmark.rows import Kink, Row, Value, octahedral_group, rows_of_group
@@ -31,7 +32,11 @@ class Layer:
     def of(program: Program, post: int) -> "Layer":
         """The layer of rectifier node `post`."""
         node = program.network.nodes[post]
-        negative, positive = (s.flatten().double().cpu().numpy() for s in program.slopes[post])
+        if not isinstance(node.op, Rectifier):
+            raise ValueError(f"node {post} is not a rectifier")
+        # The network's own slopes, which those of a float32 program are only near.
+        sides = (node.op.negative, node.op.positive)
+        negative, positive = (np.broadcast_to(s, node.shape).flatten() for s in sides)
         return Layer(node.inputs[0], post, node.shape, negative, positive)
 
     @property
@@ -42,12 +47,17 @@ class Layer:
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """Rows of groups of one size: `groups` `(m, k)` the neurons of each row, `bounds`
-    `(m, 3^k - 1)` the octahedron that proves it, `rows` with `group` counting from 0 to m - 1."""
+    """Rows of groups of one size.
+
+    `groups` `(m, k)`: the neurons of each row. `bounds` `(m, M)`: upper bounds of the sums
+    `template` `(M, k)` of their pre-activations, all octahedral ones if None, which prove it.
+    `rows` with `group` counting from 0 to m - 1.
+    """
 
     groups: Groups
     bounds: Array
     rows: JointRows
+    template: Array | None = None
 
     @property
     def k(self) -> int:
@@ -60,7 +70,7 @@ class Block:
         renumbered = JointRows(
             np.arange(len(rows)), rows.x, rows.y, rows.rhs, rows.members, rows.multipliers
         )
-        return Block(self.groups[chosen], self.bounds[chosen], renumbered)
+        return Block(self.groups[chosen], self.bounds[chosen], renumbered, self.template)
 
 
 @dataclass
@@ -132,6 +142,7 @@ class LayerRows:
             for neuron in block.groups[index]
         ]
         rows = block.rows.selected(np.array([index]))
-        group = octahedral_group(kinks, octahedral_rows(block.k), block.bounds[index])
+        template = octahedral_rows(block.k) if block.template is None else block.template
+        group = octahedral_group(kinks, template, block.bounds[index])
         pair = (rows.x, rows.y)
         return [*rows_of_group(group, pair, rows.rhs, rows.members, rows.multipliers)]

@@ -56,13 +56,10 @@ class Plan:
     least: float = 0.05
     enough: float = 0.1
     few: int = 2
+    fill: int = 0
     first: float = 0.6
     stop: Callable[[], bool] = never
     spent: Callable[[], float] = nothing
-
-
-# What a query without counterexamples is bounded by: no number but that it is positive is known.
-POSITIVE = torch.finfo(torch.float64).tiny
 
 
 class Miner:
@@ -89,6 +86,8 @@ class Miner:
                 if i in program.slopes:
                     layer = Layer.of(program, i)
                     self.mines[i] = Mine(layer, LayerRows(layer), start)
+                    if self.plan.fill:
+                        self.mines[i].fill(self.relaxation, self.plan.fill, self.plan.mining.fine)
 
     def again(self) -> None:
         """Bound every open pre-activation once more, with rows for what is still lost."""
@@ -169,7 +168,8 @@ class Miner:
                     alone = float(lower.min()) - before < plan.least * -before
                     cases.clear()
             gained = float(lower[worst]) - old
-            idle = idle + 1 if gained < plan.least * -old and shrunk < plan.enough else 0
+            # Nothing is gained from minus infinity either, nor from 0.
+            idle = 0 if gained > plan.least * -old or shrunk >= plan.enough else idle + 1
         return lower
 
     def _improve(
@@ -178,8 +178,10 @@ class Miner:
         """Bound counterexamples to a query again; returns by what share their bounds shrank."""
         shrunk = case.sweep(self.plan.objective_steps)
         only = objective.select(slice(query, query + 1))
+        # Of a query without counterexamples only that it is positive is known, and no number.
         found = math.inf if case.empty() else float(case.bound(only, rounds).lower[0, 0])
-        lower[query] = max(float(lower[query]), POSITIVE if found > 0 else found)
+        known = float(lower[query])
+        lower[query] = max(known, torch.finfo(lower.dtype).tiny if found > 0 else found)
         return shrunk
 
     def empty(self) -> bool:

@@ -57,6 +57,8 @@ def bound_queries(
     if method in SINGLE:
         sides = (lower.unsqueeze(0), upper.unsqueeze(0))
         found = bound_margins(program, *sides, objective, method, clock.expired)
-        return Bounded.plain(task, found[0].double().cpu().numpy())
+        # The others make no choice that time could cut short.
+        complete = method != "alpha" or not clock.expired()
+        return Bounded.plain(task, found[0].double().cpu().numpy(), complete)
     solve = bound_by_duals if method in ("mined", "prima") else bound_by_programs
     return solve(task, method, options)

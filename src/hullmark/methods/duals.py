@@ -15,7 +15,7 @@ from hullmark.bounds.rounding import down
 from hullmark.errors import Unsupported
 from hullmark.joint.krelu import Scheme, krelu_propagate
 from hullmark.joint.mine import Mining
-from hullmark.joint.tighten import POSITIVE, Miner, Plan
+from hullmark.joint.tighten import Miner, Plan
 from hullmark.methods.grouping import layer_rule
 from hullmark.methods.names import MethodOptions
 from hullmark.methods.task import Bounded, Task
@@ -54,7 +54,7 @@ def _mined(task: Task, options: MethodOptions) -> Bounded:
     relaxation = task.relaxation()
     share = 1.0 if margins is None else _MARGINS
     clock = Deadline(time.perf_counter(), share * task.clock.remaining())
-    mining = Mining() if options.k != 2 else Mining(triples=0)
+    mining = Mining(k=options.k or 3)
     spent = partial(_spent, clock)
     miner = Miner(relaxation, Plan(mining=mining, stop=clock.expired, spent=spent))
     miner.propagate()
@@ -62,7 +62,9 @@ def _mined(task: Task, options: MethodOptions) -> Bounded:
     if margins is not None:
         known = torch.maximum(_known(miner.margins(margins)), _floor(miner, margins))
         positive = bool((known > 0).all())
-        lower = _array(torch.where((known > 0) & (known <= POSITIVE), 0.0, known))
+        # What is known to be positive by no number is the least that its type can hold.
+        shown = (known > 0) & (known <= torch.finfo(known.dtype).tiny)
+        lower = _array(torch.where(shown, 0.0, known))
     found = _floor(miner, values)
     if not task.clock.expired():
         miner.plan = replace(miner.plan, stop=task.clock.expired)
@@ -83,9 +85,10 @@ def _values(miner: Miner, values: Objective) -> Tensor:
     program = relaxation.program
     middle = (relaxation.lower / 2 + relaxation.upper / 2).flatten(1)
     level = values.y[0, :, 0] @ program.evaluate(middle)[0]
-    level = torch.where(level.isfinite(), level, 0.0)
-    shifted = replace(values, bound=level.reshape(values.bound.shape))
-    return _known(down(miner.bound(shifted).lower[0] + level))
+    level = torch.where(level.isfinite(), level, 0.0).reshape(values.bound.shape)
+    shifted = replace(values, bound=values.bound + level)
+    back = down(shifted.bound - values.bound).flatten()
+    return _known(down(miner.bound(shifted).lower[0] + back))
 
 
 def _prima(task: Task, options: MethodOptions) -> Bounded:

@@ -67,6 +67,8 @@ def groups_of(
     """
     program = relaxation.program
     layers = [Layer.of(program, i) for i in program.slopes]
+    # Inputs are independent of each other, so that their joint hulls are those of each.
+    layers = [layer for layer in layers if layer.pre in relaxation.bounds]
     if options.groups == "gain":
         found = {
             layer.post: _reduced(groups, largest)

@@ -43,7 +43,7 @@ JOINT: Mapping[str, Kind] = MappingProxyType(
         ),
         "mined": Kind(
             "rows that the bounds themselves lack, as multipliers in backward bounds",
-            (2, 3, 3),
+            (2, 6, 3),
             ("gain",),
         ),
         "multivariate": Kind(

@@ -131,13 +131,16 @@ def _mk(task: Task, options: MethodOptions) -> Bounded:
 
 
 def _disjunctive(groups: Mapping[int, Indices], program: CutProgram) -> list[DisjunctiveGroups]:
-    """The groups of which the program has all neurons."""
+    """The groups, less the neurons that the program leaves out since no query depends on them."""
     found: list[DisjunctiveGroups] = []
     for i, kinks in program.encoding.kinks.items():
-        chosen = groups.get(i, np.empty((0, 1), dtype=np.intp))
-        chosen = chosen[np.isin(chosen, kinks.neurons).all(axis=1)]
-        if len(chosen):
-            found.append(DisjunctiveGroups(program, i, chosen))
+        by_size: dict[int, set[tuple[int, ...]]] = {}
+        for group in groups.get(i, np.empty((0, 1), dtype=np.intp)):
+            left = tuple(group[np.isin(group, kinks.neurons)].tolist())
+            by_size.setdefault(len(left), set()).add(left)
+        for size, members in by_size.items():
+            if size:
+                found.append(DisjunctiveGroups(program, i, np.array(sorted(members))))
     return found
 
 

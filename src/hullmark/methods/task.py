@@ -84,6 +84,7 @@ class Bounded:
     attained: Mapping[int, Attained] = field(default_factory=dict[int, Attained])
 
     @staticmethod
-    def plain(task: Task, lower: Array) -> "Bounded":
-        """Bounds that say all there is."""
-        return Bounded(lower, bool(np.all(lower[: task.cases] > 0)))
+    def plain(task: Task, lower: Array, complete: bool) -> "Bounded":
+        """Bounds that rest on no joint rows."""
+        positive = bool(np.all(lower[: task.cases] > 0))
+        return Bounded(lower, positive, complete=complete)
