@@ -347,6 +347,7 @@ def _climb(
     highest = torch.full((batch, queries), -torch.inf, dtype=mix.dtype, device=mix.device)
     best, point = now, scout.lower.flatten(1).unsqueeze(1)
     total, late = dict[int, Tensor](), 0
+    last: dict[int, Tensor] = {}
     for step in range(ascent.steps + 1):
         dual = now.dual()
         found = backward(scout, *aim.mixed(scout, mix), dual, record=True)
@@ -359,6 +360,7 @@ def _climb(
             late += 1
             total = {j: values[j] + total[j] if j in total else values[j] for j in watch}
         if ends:
+            last = {j: found.coefficients[j] for j in watch if j in found.coefficients}
             break
         adam.tick()
         _climb_lines(adam, scout, found, values, now, rate * ascent.slope_rate)
@@ -376,7 +378,6 @@ def _climb(
             _climb_mix(adam, aim, values, mix, rate * ascent.mix_rate)
         rate *= ascent.decay
     means = {j: v / late for j, v in total.items()}
-    last = {j: found.coefficients[j] for j in watch if j in found.coefficients}
     return _Climb(best, now, point, means, last)
 
 

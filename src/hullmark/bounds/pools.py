@@ -32,7 +32,7 @@ class Pool:
     @cached_property
     def width(self) -> int:
         """The number of values that the rows read."""
-        return sum(c[0].numel() for c in self.coefficients.values())
+        return sum(c.shape[1:].numel() for c in self.coefficients.values())
 
     @cached_property
     def none(self) -> Tensor:

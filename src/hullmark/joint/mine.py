@@ -25,6 +25,7 @@ from hullmark.relax.octahedra import octahedra, octahedral_rows
 from hullmark.relax.separate import JointRows, rows_for, separate_from
 
 Array = NDArray[Any]
+Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Mining:
     larger: int = 12
     points: int = 4
     rows: int = 150
-    each: int = 10
+    each: int = 6
     coarse: int = 4
     fine: int = 20
 
@@ -60,8 +61,9 @@ class Mine:
     layer: Layer
     found: LayerRows
     start: Start | None = None
+    fresh: bool = False
     bounds: dict[tuple[int, ...], Array] = field(default_factory=dict[tuple[int, ...], Array])
-    fine: dict[tuple[int, ...], Array] = field(default_factory=dict[tuple[int, ...], Array])
+    fine: dict[tuple[int, ...], Mask] = field(default_factory=dict[tuple[int, ...], Mask])
 
     def dig(self, relaxation: Relaxation, seen: Ascended, weight: Tensor, mining: Mining) -> int:
         """Add the rows that the points of an ascent violate; returns how many.
@@ -78,8 +80,8 @@ class Mine:
         function = np.where(z > 0, layer.positive * z, layer.negative * z)
         loss = np.abs(a * (y - function)) * weight.double().cpu().numpy()[:, None]
         lower, upper = (b.flatten().cpu().numpy() for b in relaxation.bounds[layer.pre])
-        loss[:, (lower >= 0) | (upper <= 0)] = 0.0
-        pairs = _pairs(loss, mining.candidates)
+        open_neurons = np.flatnonzero((lower < 0) & (upper > 0))
+        pairs = _pairs(loss, open_neurons, mining.candidates)
         if len(pairs) == 0:
             return 0
         self._learn(relaxation, pairs, mining.coarse)
@@ -105,15 +107,18 @@ class Mine:
 
     def fill(self, relaxation: Relaxation, k: int, steps: int) -> None:
         """Rows of all disjoint groups of `k`, by area: most of what pays, at few forms' cost."""
-        lower, upper = (b.flatten().double().cpu().numpy() for b in relaxation.bounds[self.layer.pre])
+        lower, upper = (
+            b.flatten().double().cpu().numpy() for b in relaxation.bounds[self.layer.pre]
+        )
         groups = by_area(lower, upper, k)
         if len(groups) == 0:
             return
-        ascent = Ascent(steps, slope_rate=0.1)
+        ascent = Ascent(steps, slope_rate=0.1, stop=relaxation.stop)
         bounds = octahedral_bounds(relaxation, self.layer.pre, groups, ascent, self.start)
         found = fast_hull(bounds, *self._slopes(groups))
         block = Block(groups[found.group], bounds[found.group], found)
         self.found.add(block.selected(np.arange(len(found))))
+        self.fresh = True
         relaxation.set_pool(self.layer.post, self.found.pool(relaxation.program))
 
     def _learn(self, relaxation: Relaxation, groups: Groups, steps: int) -> None:
@@ -122,7 +127,7 @@ class Mine:
         if not new:
             return
         array = np.array(new, dtype=np.intp)
-        ascent = Ascent(steps, slope_rate=0.1)
+        ascent = Ascent(steps, slope_rate=0.1, stop=relaxation.stop)
         found = octahedral_bounds(relaxation, self.layer.pre, array, ascent, self.start)
         self.bounds.update(zip(new, found, strict=True))
 
@@ -134,13 +139,14 @@ class Mine:
         member = block.rows.members[row, pattern, entry]
         real = member < wanted.shape[1]
         wanted[place.ravel()[row[real]], member[real]] = True
-        for index, group in enumerate(map(tuple, groups.tolist())):
-            wanted[index] &= ~self.fine.get(group, np.zeros_like(wanted[index]))
-        ascent = Ascent(steps, slope_rate=0.1)
+        keys = [tuple(group) for group in groups.tolist()]
+        for key, mask in zip(keys, wanted, strict=True):
+            mask &= ~self.fine.setdefault(key, np.zeros_like(mask))
+        ascent = Ascent(steps, slope_rate=0.1, stop=relaxation.stop)
         found = octahedral_bounds(relaxation, self.layer.pre, groups, ascent, self.start, wanted)
-        for group, bounds, done in zip(map(tuple, groups.tolist()), found, wanted, strict=True):
-            self.bounds[group] = np.minimum(self.bounds[group], bounds)
-            self.fine[group] = self.fine.get(group, np.zeros_like(done)) | done
+        for key, bounds, done in zip(keys, found, wanted, strict=True):
+            self.bounds[key] = np.minimum(self.bounds[key], bounds)
+            self.fine[key] = self.fine[key] | done
 
     def _bounds(self, groups: Groups) -> Array:
         return np.stack([self.bounds[g] for g in map(tuple, groups.tolist())])
@@ -177,7 +183,7 @@ class Mine:
         rows = octahedral_rows(groups.shape[1])
         few = np.count_nonzero(rows, axis=1) <= 2
         wanted = np.broadcast_to(few, (len(groups), len(rows)))
-        ascent = Ascent(mining.fine, slope_rate=0.1)
+        ascent = Ascent(mining.fine, slope_rate=0.1, stop=relaxation.stop)
         bounds = octahedral_bounds(relaxation, self.layer.pre, groups, ascent, self.start, wanted)[
             :, few
         ]
@@ -199,12 +205,10 @@ class Mine:
         )
 
 
-def _pairs(loss: Array, candidates: int) -> Groups:
-    """All pairs `(G, 2)` of the neurons that lose most, of losses `(Q, n)`."""
-    total = loss.sum(axis=0)
-    order = np.argsort(-total)[:candidates]
-    order = np.sort(order[total[order] > 0])
-    pairs = list(combinations(order.tolist(), 2))
+def _pairs(loss: Array, neurons: Array, candidates: int) -> Groups:
+    """All pairs `(G, 2)` of those of the neurons that lose most, of losses `(Q, n)`."""
+    order = np.argsort(-loss[:, neurons].sum(axis=0), kind="stable")[:candidates]
+    pairs = list(combinations(np.sort(neurons[order]).tolist(), 2))
     return np.array(pairs, dtype=np.intp).reshape(len(pairs), 2)
 
 

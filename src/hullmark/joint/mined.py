@@ -44,10 +44,16 @@ def mined_margins(
     relaxation = Relaxation(program, lower.unsqueeze(0), upper.unsqueeze(0))
     relaxation.stop = plan.stop
     miner = Miner(relaxation, plan)
+    found = torch.full((objective.queries,), -torch.inf).to(lower)
+    # Of a query without rows nothing can be said.
+    asked = objective.used[0].any(dim=1).nonzero().squeeze(1)
     try:
         miner.propagate()
-        found = miner.margins(objective)
+        if len(asked) == objective.queries:
+            found = miner.margins(objective)
+        elif len(asked):
+            found[asked] = miner.bound(objective.select(asked)).lower[0]
     except Stopped:
-        found = torch.full((objective.queries,), -torch.inf).to(lower)
+        pass
     rows = {i: len(mine.found) for i, mine in miner.mines.items()}
     return Mined(torch.where(found.isnan(), -torch.inf, found), rows, miner.relaxation)

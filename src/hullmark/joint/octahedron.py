@@ -5,7 +5,7 @@ A group's polytope is given by upper bounds of all `3^k - 1` sums `sum_u a_u x_u
 own, bounded in batched backward passes, each form once however many groups share it.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -32,6 +32,13 @@ class Start:
     above: Tensor
     below: Tensor
 
+    def with_rows(self, pool: int, kept: Tensor) -> "Start":
+        """After some rows of a pool have been dropped; `kept` is a mask of those there were."""
+        gamma = dict(self.multipliers.gamma)
+        if pool in gamma:
+            gamma[pool] = gamma[pool][:, :, kept[: gamma[pool].shape[2]]]
+        return Start(replace(self.multipliers, gamma=gamma), self.above, self.below)
+
 
 def octahedral_bounds(
     relaxation: Relaxation,
@@ -39,7 +46,7 @@ def octahedral_bounds(
     groups: Groups,
     ascent: Ascent,
     start: Start | None = None,
-    wanted: Array | None = None,
+    wanted: NDArray[np.bool_] | None = None,
 ) -> Array:
     """Upper bounds of the octahedral sums of groups of neurons of one pre-activation.
 
@@ -65,19 +72,21 @@ def octahedral_bounds(
         u = int(np.flatnonzero(rows[index])[0])
         chosen = groups[:, u]
         bounds[:, index] = upper[chosen] if rows[index, u] > 0 else -lower[chosen]
-    wanted = np.broadcast_to(several, bounds.shape) if wanted is None else wanted & several
-    if not wanted.any():
+    asked: NDArray[np.bool_] = np.broadcast_to(several, bounds.shape)
+    if wanted is not None:
+        asked = asked & wanted
+    if not asked.any():
         return bounds
     # A form is known by the sorted codes 2 i + (a_i < 0) of its neurons, padded with -1.
     codes = np.where(rows == 0, -1, 2 * groups[:, None, :] + (rows < 0))
-    codes = np.sort(codes, axis=2)[wanted]
+    codes = np.sort(codes, axis=2)[asked]
     forms, place = np.unique(codes, axis=0, return_inverse=True)
     found = _upper_bounds(relaxation, node, forms, ascent, start)
     # A sum is also at most the sum of its parts, rounded up.
     parts = np.where(forms % 2, -lower[forms // 2], upper[forms // 2]) * (forms >= 0)
     apart = parts.sum(axis=1) + np.abs(parts).sum(axis=1) * (8 * np.finfo(np.float64).eps)
     found = np.fmin(found, apart)
-    bounds[wanted] = found[place.ravel()]
+    bounds[asked] = found[place.ravel()]
     return bounds
 
 

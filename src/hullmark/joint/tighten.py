@@ -45,7 +45,7 @@ class Plan:
     pass over the layers takes at most the share `first` of it.
     """
 
-    rounds: int = 2
+    rounds: int = 1
     steps: int = 30
     objective_rounds: int = 1
     objective_steps: int = 40
@@ -56,10 +56,14 @@ class Plan:
     least: float = 0.05
     enough: float = 0.1
     few: int = 2
-    fill: int = 0
+    fill: int = 3
     first: float = 0.6
     stop: Callable[[], bool] = never
     spent: Callable[[], float] = nothing
+
+
+# Rows whose multipliers are no larger for any query are dropped; those of used rows are near 1.
+IDLE = 1e-2
 
 
 class Miner:
@@ -113,7 +117,27 @@ class Miner:
             return torch.nan_to_num(area / area.max().clamp(min=1e-30)).repeat(2)
 
         seen = self._ascend(aim, rounds, self.plan.steps, weigh, share)
-        return _start_of(seen, neurons, program.network.nodes[j].size)
+        start = _start_of(seen, neurons, program.network.nodes[j].size)
+        return self._purged(start)
+
+    def _purged(self, start: Start) -> Start:
+        """Drop the rows that a layer's ascent has left idle, if they were never mined for one."""
+        for i, gamma in start.multipliers.gamma.items():
+            mine = self.mines.get(i)
+            if mine is None or not mine.fresh:
+                continue
+            mine.fresh = False
+            used = gamma.amax(dim=(0, 1)) > IDLE
+            mine.found.keep(used.cpu().numpy())
+            start = start.with_rows(i, used)
+            for other in self.mines.values():
+                if other.start is not None:
+                    other.start = other.start.with_rows(i, used)
+            if len(mine.found):
+                self.relaxation.set_pool(i, mine.found.pool(self.relaxation.program))
+            else:
+                del self.relaxation.pools[i]
+        return start
 
     def bound(self, objective: Objective, rounds: int | None = None) -> Ascended:
         """Bounds of every query of an objective, with further rows mined for them."""
@@ -193,7 +217,8 @@ class Miner:
         below it. Returns by how much the widths shrank, relative to what they were."""
         before = after = 0.0
         program = self.relaxation.program
-        ascent = Ascent(steps, self.plan.slope_rate, row_rate=self.plan.row_rate)
+        plan = self.plan
+        ascent = Ascent(steps, plan.slope_rate, row_rate=plan.row_rate, stop=plan.stop)
         for j in program.pre_activations:
             neurons = unstable_neurons(self.relaxation, j) if j else torch.zeros(0)
             if len(neurons) == 0 or self.plan.stop() or self.empty():
