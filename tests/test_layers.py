@@ -1,6 +1,7 @@
 """Rows over a whole layer: M_k and single neurons over their inputs, in a cut loop."""
 
 import sys
+from dataclasses import replace
 from fractions import Fraction
 from itertools import combinations
 from pathlib import Path
@@ -37,7 +38,9 @@ def encoded(network: Network, lower, upper) -> Encoding:
         return encode(relaxation)
 
 
-def bounded(encoding: Encoding, sign: int, rows: str, k: int = 1) -> CutBound:
+def bounded(
+    encoding: Encoding, sign: int, rows: str, k: int = 1, options: CutOptions = PATIENT
+) -> CutBound:
     """A bound of `sign * output` from below, with rows of every rectifier."""
     program = CutProgram(encoding, (encoding.goal(np.array([float(sign)])),))
     separators = []
@@ -48,7 +51,7 @@ def bounded(encoding: Encoding, sign: int, rows: str, k: int = 1) -> CutBound:
             size = min(k, len(kinks.neurons))
             groups = np.array(list(combinations(kinks.neurons.tolist(), size)), dtype=np.intp)
             separators.append(DisjunctiveGroups(program, node, groups))
-    return cut_loop(program, separators, PATIENT)
+    return cut_loop(program, separators, options)
 
 
 def dense(builder: Builder, node: int, weight, bias=None) -> int:
@@ -85,17 +88,50 @@ def test_nested_max(d: int, triangle: str, rows: str) -> None:
     assert bounded(encoding, 1, rows).lower == pytest.approx(0.0, abs=1e-6)
 
 
-def test_all_neurons_of_each_layer_give_p1(data: Path) -> None:
+@pytest.mark.parametrize("slack_rounds", [1, 5])
+def test_all_neurons_of_each_layer_give_p1(data: Path, slack_rounds: int) -> None:
     """On chains M_k on all neurons has the bounds of P_1, here up to the depth of a cut."""
+    options = replace(PATIENT, slack_rounds=slack_rounds)
     chosen = [g for g in goldens(data) if g.network.output_size == 1][::4]
     assert len(chosen) >= 10
     for golden in chosen:
         encoding = encoded(golden.network, golden.box.lower, golden.box.upper)
         (low, high) = golden.ranges["p1"][0]
         for sign, p1 in ((1, low), (-1, -high)):
-            found = bounded(encoding, sign, "layer", k=4)
+            found = bounded(encoding, sign, "layer", k=4, options=options)
             assert found.lower <= p1, golden.name
             assert found.lower == pytest.approx(float(p1), abs=1e-5), golden.name
+
+
+def test_rows_that_a_later_layer_builds_on_stay(data: Path) -> None:
+    """With a multiplier or without: here the bound of P_1 needs some of the latter."""
+    golden = next(g for g in goldens(data) if g.name == "random-11-23-2x4x4x1")
+    encoding = encoded(golden.network, golden.box.lower, golden.box.upper)
+    program = CutProgram(encoding, (encoding.goal(np.ones(1)),))
+    layers = [
+        DisjunctiveGroups(program, node, kinks.neurons[None])
+        for node, kinks in encoding.kinks.items()
+    ]
+    found = cut_loop(program, layers, PATIENT)
+    assert found.lower == pytest.approx(float(golden.ranges["p1"][0][0]), abs=1e-5)
+
+    solution, _ = program.solve()
+    assert solution is not None
+    first, second = encoding.kinks
+
+    def rows() -> tuple[set[tuple[int, ...]], set[tuple[int, ...]]]:
+        """The numbers of the rows that end in each layer."""
+        added = program.added
+        last = np.maximum.reduceat(added.node, added.start[:-1])
+        one, two = (set(map(tuple, program.origin[last == n].tolist())) for n in (first, second))
+        return one, two
+
+    early, late = rows()
+    idle = {tuple(o) for o in program.origin[program.multipliers(solution) == 0].tolist()}
+    assert early & idle
+    program.purge(solution, 0)
+    assert rows()[0] == early
+    assert rows()[1] < late
 
 
 def test_rows_hold_in_a_network_with_convolutions_and_a_skip() -> None:

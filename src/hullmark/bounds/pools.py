@@ -6,7 +6,7 @@ by ascent, as for slopes and splits [PRIMA], [BICCOS].
 """
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -77,6 +77,15 @@ class Pool:
                 found = found + at @ c.flatten(1).T
         return found
 
-    def cast(self, convert: Callable[[Tensor], Tensor]) -> "Pool":
-        """The same rows after a conversion of every tensor."""
-        return Pool({j: convert(c) for j, c in self.coefficients.items()}, convert(self.rhs))
+    def to(self, device: torch.device, dtype: torch.dtype) -> "Pool":
+        """The same rows elsewhere, rounded to nearest; made once and kept."""
+        if (device, dtype) == (self.rhs.device, self.rhs.dtype):
+            return self
+        if (device, dtype) not in self._elsewhere:
+            moved = {j: c.to(device, dtype) for j, c in self.coefficients.items()}
+            self._elsewhere[device, dtype] = Pool(moved, self.rhs.to(device, dtype))
+        return self._elsewhere[device, dtype]
+
+    @cached_property
+    def _elsewhere(self) -> dict[tuple[torch.device, torch.dtype], "Pool"]:
+        return {}

@@ -94,7 +94,8 @@ class Relaxation:
         twin.lines = {i: Lines(*(cast(t) for t in lines)) for i, lines in self.lines.items()}
         twin.products = {i: tuple(cast(t) for t in p) for i, p in self.products.items()}
         twin.assumes = self.assumes
-        twin.pools = {key: pool.cast(cast) for key, pool in self.pools.items()}
+        place = (program.device, program.dtype)
+        twin.pools = {key: pool.to(*place) for key, pool in self.pools.items()}
         twin.reached = self.reached
         return twin
 

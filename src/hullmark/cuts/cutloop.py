@@ -32,7 +32,7 @@ class CutOptions:
     `least_gain`: it ends when the bound rose by less than this share of itself in `patience`
     rounds; `violation`: how far a point has to be beyond a row that is added, per unit of the
     row's largest coefficient; `slack_rounds`: a row leaves that had no multiplier for so many
-    rounds in a row; `stop`: asked between two solves.
+    rounds in a row, unless a separator builds on it; `stop`: asked between two solves.
     """
 
     rounds: int = 30
@@ -90,6 +90,15 @@ class CutProgram:
         self.separations = 0
         self._own = program.matrix.rows
         self._idle = np.zeros(0, dtype=np.intp)
+        self._read = np.zeros(program.matrix.columns, dtype=np.bool_)
+
+    def keep(self, columns: Indices) -> None:
+        """Never drop a row that reads no other columns: a separator builds on such rows.
+
+        What a row without a multiplier says about one layer still shapes the rows that are found
+        of the next one, and a point that those do not cut off need not violate it again.
+        """
+        self._read[columns] = True
 
     def aim(self, goal: Goal) -> None:
         """Bound another goal, with the same rows and a warm basis."""
@@ -139,12 +148,14 @@ class CutProgram:
 
     def purge(self, solution: Solution, rounds: int) -> None:
         """Note which rows had no multiplier, and drop the slack ones among those that had none
-        for so many rounds; to drop a tight one would cost the basis."""
+        for so many rounds, but for those to keep; to drop a tight one would cost the basis."""
         self._idle = np.where(self.multipliers(solution) > 0, 0, self._idle + 1)
         idle = np.flatnonzero(self._idle >= rounds)
         program = self.model.program
-        activity = program.matrix.take(self._own + idle).times(solution.point)
-        gone = idle[activity < program.row_upper[self._own + idle] - _SLACK]
+        part = program.matrix.take(self._own + idle)
+        unread = np.bincount(part.row, ~self._read[part.index], part.rows) > 0
+        slack = part.times(solution.point) < program.row_upper[self._own + idle] - _SLACK
+        gone = idle[unread & slack]
         if not len(gone):
             return
         self.model.drop(self._own + gone)

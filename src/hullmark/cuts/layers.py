@@ -26,7 +26,9 @@ class DisjunctiveGroups:
 
     Arguments:
         program: its rows on what comes before the layer, those that were added included, are the
-            set over which the group is relaxed.
+            set over which the group is relaxed; from now on it keeps them. That set is larger than
+            what `M_k` leaves to the layers before while rows of theirs are missing: bounds are
+            then weaker than those of `M_k`, also where a cut loop finds nothing violated.
         node: the rectifier.
         groups: flat indices of unstable neurons, `(G, k)`. A cut takes `2^k` copies of all that
             comes before the layer.
@@ -50,6 +52,7 @@ class DisjunctiveGroups:
         self._names = column_names(encoding)
         self._rows = definitions(encoding.program)
         self._before = _columns_before(encoding, node)
+        program.keep(self._before)
 
     def __call__(self, values: Mapping[int, Vector]) -> Inequalities:
         """Rows that the values violate, at most one for each group."""

@@ -102,6 +102,9 @@ def _upper_bounds(
     piece = max(1, 4 * CHUNK // max(held, size))
     found: list[Tensor] = []
     for part in torch.as_tensor(forms).split(piece):
+        if relaxation.stop():
+            found.append(torch.full((len(part),), torch.inf, dtype=torch.float64))
+            continue
         used = part >= 0
         sign = torch.where(part % 2 == 1, 1.0, -1.0) * used
         # Lower bounds of the negated forms.
@@ -110,8 +113,8 @@ def _upper_bounds(
         device = relaxation.lower.device
         aim = Forms(node, coefficients.unsqueeze(0).to(device))
         begin = None if start is None else _blend(start, part.to(device))
-        found.append(-ascend(relaxation, aim, ascent, begin).lower[0])
-    return torch.cat(found).double().cpu().numpy()
+        found.append(-ascend(relaxation, aim, ascent, begin).lower[0].double().cpu())
+    return torch.cat(found).numpy()
 
 
 def _blend(start: Start, forms: Tensor) -> Multipliers:

@@ -36,16 +36,19 @@ def nothing() -> float:
 class Plan:
     """How bounds are mined.
 
-    `rounds` of mining, with ascents of `steps`, for each layer, and `objective_rounds` for the
-    objective; `mining` says what a round looks for. After that the worst query is improved until
-    `patience` attempts in a row have brought less than the share `least` of its bound; bounds
-    shrinking by more than the share `enough` are worth another sweep without mining.
+    Every layer is first filled with the rows of disjoint groups of `fill` neurons, 0 for none,
+    and those that stay idle are dropped. Then come `rounds` of mining with ascents of `steps` for
+    each layer (if None: 1 in deep networks, else 0), and `objective_rounds` for the objective;
+    `mining` says what a round looks for. After that the worst query is improved until `patience`
+    attempts in a row have brought less than the share `least` of its bound: by sweeps over
+    counterexamples as long as their bounds shrink by more than the share `enough`, else by mining,
+    for all queries together while more than `few` are open.
 
     `stop` ends everything early; `spent` says which share of the time is gone, so that the first
     pass over the layers takes at most the share `first` of it.
     """
 
-    rounds: int = 1
+    rounds: int | None = None
     steps: int = 30
     objective_rounds: int = 1
     objective_steps: int = 40
@@ -61,6 +64,9 @@ class Plan:
     stop: Callable[[], bool] = never
     spent: Callable[[], float] = nothing
 
+
+# From so many layers on, most precision is lost in bounds between them, not in the objective's.
+DEEP = 4
 
 # Rows whose multipliers are no larger for any query are dropped; those of used rows are near 1.
 IDLE = 1e-2
@@ -82,15 +88,18 @@ class Miner:
         """Bound every pre-activation in order."""
         program = self.relaxation.program
         inner = [j for j in program.pre_activations if j]
+        rounds = self.plan.rounds
+        if rounds is None:
+            rounds = 1 if len(inner) >= DEEP else 0
         for place, j in enumerate(inner):
             propagate(self.relaxation, j, sieve=True)
             share = self.plan.first * (place + 1) / len(inner)
-            start = self._tighten(j, self.plan.rounds, share)
+            start = self._tighten(j, rounds, share)
             for i in program.network.consumers[j]:
                 if i in program.slopes:
                     layer = Layer.of(program, i)
                     self.mines[i] = Mine(layer, LayerRows(layer), start)
-                    if self.plan.fill:
+                    if self.plan.fill and not self.plan.stop():
                         self.mines[i].fill(self.relaxation, self.plan.fill, self.plan.mining.fine)
 
     def again(self) -> None:
