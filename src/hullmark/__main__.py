@@ -14,6 +14,9 @@ def main() -> None:
     known yet that would have to be kept. A search installs handlers of its own.
     """
     signal.signal(signal.SIGINT, _quit)
+    # Products here are small; the threads of a linear algebra library would only wait for each
+    # other. Whoever sets the variable keeps the last word.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from hullmark import cli
 
     cli.main()

@@ -33,6 +33,9 @@ Array = NDArray[Any]
 Grouping = Callable[[Array, Array], Groups]
 """From lower and upper bounds `(n,)` of a layer's pre-activations to groups `(G, k)`, k <= 3."""
 
+# Groups whose hulls are computed before time is looked at again.
+AT_ONCE = 64
+
 NEURONS = Ascent(steps=60, slope_rate=0.2)
 FORMS = Ascent(steps=20, slope_rate=0.1)
 QUERIES = Ascent(steps=100, slope_rate=0.2)
@@ -150,13 +153,15 @@ def _rows_of(
 ) -> LayerRows:
     """The rows of all groups of a layer."""
     rows = LayerRows(layer)
-    if len(groups) == 0:
-        return rows
-    bounds = octahedral_bounds(relaxation, layer.pre, groups, scheme.forms, start)
     # Pairs have few facets, and the few rows miss those that two almost equal neurons need.
     hull = all_facets if scheme.facets or groups.shape[1] == 2 else fast_hull
-    found = hull(bounds, layer.negative[groups], layer.positive[groups])
-    number = np.arange(len(found))
-    joint = JointRows(number, found.x, found.y, found.rhs, found.members, found.multipliers)
-    rows.add(Block(groups[found.group], bounds[found.group], joint))
+    for at in range(0, len(groups), AT_ONCE):
+        some = groups[at : at + AT_ONCE]
+        bounds = octahedral_bounds(relaxation, layer.pre, some, scheme.forms, start)
+        if scheme.forms.stop():
+            break
+        found = hull(bounds, layer.negative[some], layer.positive[some])
+        number = np.arange(len(found))
+        joint = JointRows(number, found.x, found.y, found.rhs, found.members, found.multipliers)
+        rows.add(Block(some[found.group], bounds[found.group], joint))
     return rows

@@ -6,6 +6,7 @@ groups of those neurons are separated from the point, and the deepest rows are k
 points are chosen by what they cost the queries at hand, not by area.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hullmark.bounds.alpha import Ascended, Ascent
-from hullmark.bounds.relaxation import Relaxation
+from hullmark.bounds.relaxation import Relaxation, never
 from hullmark.joint.deep import separate_deep
 from hullmark.joint.groups import by_area
 from hullmark.joint.octahedron import Start, octahedral_bounds
@@ -62,6 +63,7 @@ class Mine:
     found: LayerRows
     start: Start | None = None
     fresh: bool = False
+    stop: Callable[[], bool] = never
     bounds: dict[tuple[int, ...], Array] = field(default_factory=dict[tuple[int, ...], Array])
     fine: dict[tuple[int, ...], Mask] = field(default_factory=dict[tuple[int, ...], Mask])
 
@@ -113,7 +115,7 @@ class Mine:
         groups = by_area(lower, upper, k)
         if len(groups) == 0:
             return
-        ascent = Ascent(steps, slope_rate=0.1, stop=relaxation.stop)
+        ascent = Ascent(steps, slope_rate=0.1, stop=self.stop)
         bounds = octahedral_bounds(relaxation, self.layer.pre, groups, ascent, self.start)
         found = fast_hull(bounds, *self._slopes(groups))
         block = Block(groups[found.group], bounds[found.group], found)
@@ -127,7 +129,7 @@ class Mine:
         if not new:
             return
         array = np.array(new, dtype=np.intp)
-        ascent = Ascent(steps, slope_rate=0.1, stop=relaxation.stop)
+        ascent = Ascent(steps, slope_rate=0.1, stop=self.stop)
         found = octahedral_bounds(relaxation, self.layer.pre, array, ascent, self.start)
         self.bounds.update(zip(new, found, strict=True))
 
@@ -142,7 +144,7 @@ class Mine:
         keys = [tuple(group) for group in groups.tolist()]
         for key, mask in zip(keys, wanted, strict=True):
             mask &= ~self.fine.setdefault(key, np.zeros_like(mask))
-        ascent = Ascent(steps, slope_rate=0.1, stop=relaxation.stop)
+        ascent = Ascent(steps, slope_rate=0.1, stop=self.stop)
         found = octahedral_bounds(relaxation, self.layer.pre, groups, ascent, self.start, wanted)
         for key, bounds, done in zip(keys, found, wanted, strict=True):
             self.bounds[key] = np.minimum(self.bounds[key], bounds)
@@ -183,7 +185,7 @@ class Mine:
         rows = octahedral_rows(groups.shape[1])
         few = np.count_nonzero(rows, axis=1) <= 2
         wanted = np.broadcast_to(few, (len(groups), len(rows)))
-        ascent = Ascent(mining.fine, slope_rate=0.1, stop=relaxation.stop)
+        ascent = Ascent(mining.fine, slope_rate=0.1, stop=self.stop)
         bounds = octahedral_bounds(relaxation, self.layer.pre, groups, ascent, self.start, wanted)[
             :, few
         ]

@@ -102,7 +102,7 @@ def _upper_bounds(
     piece = max(1, 4 * CHUNK // max(held, size))
     found: list[Tensor] = []
     for part in torch.as_tensor(forms).split(piece):
-        if relaxation.stop():
+        if ascent.stop():
             found.append(torch.full((len(part),), torch.inf, dtype=torch.float64))
             continue
         used = part >= 0

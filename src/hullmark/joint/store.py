@@ -75,10 +75,15 @@ class Block:
 
 @dataclass
 class LayerRows:
-    """All joint rows of a layer, in the order in which they came; grows, and drops idle rows."""
+    """All joint rows of a layer, in the order in which they came; grows, and drops idle rows.
+
+    Only the first `everywhere` blocks hold on the whole domain, if it is not None; the others hold
+    where something is assumed that no `Row` can say.
+    """
 
     layer: Layer
     blocks: list[Block] = field(default_factory=list[Block])
+    everywhere: int | None = None
 
     def __len__(self) -> int:
         return sum(len(block.groups) for block in self.blocks)
@@ -124,9 +129,9 @@ class LayerRows:
         )
 
     def rows(self) -> list[Row]:
-        """Every row as a `Row`, with the octahedral bounds as its parents."""
+        """Every row that holds everywhere as a `Row`, its octahedral bounds as its parents."""
         found: list[Row] = []
-        for block in self.blocks:
+        for block in self.blocks[: self.everywhere]:
             for index in range(len(block.groups)):
                 found += self._row(block, index)
         return found

@@ -98,7 +98,7 @@ class Miner:
             for i in program.network.consumers[j]:
                 if i in program.slopes:
                     layer = Layer.of(program, i)
-                    self.mines[i] = Mine(layer, LayerRows(layer), start)
+                    self.mines[i] = Mine(layer, LayerRows(layer), start, stop=self.plan.stop)
                     if self.plan.fill and not self.plan.stop():
                         self.mines[i].fill(self.relaxation, self.plan.fill, self.plan.mining.fine)
 
@@ -167,8 +167,9 @@ class Miner:
         twin.relaxation.advance(last)
         twin.relaxation.set_pool(last, objective.assumption(twin.relaxation, query))
         for i, mine in self.mines.items():
-            found = LayerRows(mine.layer, list(mine.found.blocks))
-            twin.mines[i] = Mine(mine.layer, found, mine.start)
+            known = list(mine.found.blocks)
+            found = LayerRows(mine.layer, known, everywhere=len(known))
+            twin.mines[i] = Mine(mine.layer, found, mine.start, stop=mine.stop)
         return twin
 
     def margins(self, objective: Objective) -> Tensor:
@@ -252,7 +253,7 @@ class Miner:
         for i in self.relaxation.program.network.consumers[j]:
             if i in self.mines:
                 mine = self.mines[i]
-                self.mines[i] = Mine(mine.layer, mine.found, start or mine.start)
+                self.mines[i] = Mine(mine.layer, mine.found, start or mine.start, stop=mine.stop)
 
     def _ascend(
         self,
