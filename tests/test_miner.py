@@ -46,7 +46,7 @@ def check_rows(miner: Miner, values: list[np.ndarray], points: list[int]) -> int
     """Every row is derived, means what its pool says, and holds at these points."""
     count = 0
     for i, mine in miner.mines.items():
-        rows = mine.found.rows()
+        rows = mine.found.rows(assumed=True)
         count += len(rows)
         for row in rows[:: 1 + len(rows) // 10]:
             assert isinstance(row.derivation, Combined) and row.derived()

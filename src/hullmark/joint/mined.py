@@ -7,7 +7,7 @@ from torch import Tensor
 
 from hullmark.bounds.objective import Objective
 from hullmark.bounds.program import Program
-from hullmark.bounds.relaxation import Relaxation, Stopped
+from hullmark.bounds.relaxation import Relaxation
 from hullmark.bounds.rounding import faithful_arithmetic
 from hullmark.joint.tighten import Miner, Plan
 
@@ -42,18 +42,14 @@ def mined_margins(
     positive, so is every query everywhere. Rounding is charged.
     """
     relaxation = Relaxation(program, lower.unsqueeze(0), upper.unsqueeze(0))
-    relaxation.stop = plan.stop
     miner = Miner(relaxation, plan)
     found = torch.full((objective.queries,), -torch.inf).to(lower)
     # Of a query without rows nothing can be said.
     asked = objective.used[0].any(dim=1).nonzero().squeeze(1)
-    try:
-        miner.propagate()
-        if len(asked) == objective.queries:
-            found = miner.margins(objective)
-        elif len(asked):
-            found[asked] = miner.bound(objective.select(asked)).lower[0]
-    except Stopped:
-        pass
+    miner.propagate()
+    if len(asked) == objective.queries:
+        found = miner.margins(objective)
+    elif len(asked):
+        found[asked] = miner.bound(objective.select(asked)).lower[0]
     rows = {i: len(mine.found) for i, mine in miner.mines.items()}
     return Mined(torch.where(found.isnan(), -torch.inf, found), rows, miner.relaxation)

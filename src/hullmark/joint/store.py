@@ -128,10 +128,13 @@ class LayerRows:
             -program.enclosing(-rhs, -rhs)[0],
         )
 
-    def rows(self) -> list[Row]:
-        """Every row that holds everywhere as a `Row`, its octahedral bounds as its parents."""
+    def rows(self, assumed: bool = False) -> list[Row]:
+        """Every row that holds everywhere as a `Row`, its octahedral bounds as its parents.
+
+        If `assumed`, those too that hold only where what the miner assumes does.
+        """
         found: list[Row] = []
-        for block in self.blocks[: self.everywhere]:
+        for block in self.blocks if assumed else self.blocks[: self.everywhere]:
             for index in range(len(block.groups)):
                 found += self._row(block, index)
         return found
