@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from joint_rows import beyond
 
 from hullmark.errors import BadInput
 from hullmark.relax import batch, relu_hull
+from hullmark.relax.cone import facet_directions
 from hullmark.relax.exact import as_fractions
 from hullmark.relax.fast import octahedral_bounds
 from hullmark.relax.fasthull import all_facets, fast_hull
@@ -184,6 +186,46 @@ def test_fast_hull_cuts_off_nearly_what_the_hull_does(k: int, share: float) -> N
         cut, kept = cut + outside.sum(), kept + (outside & ~seen).sum()
     assert k == 1 or cut > 1000
     assert kept <= (1 - share) * cut
+
+
+@pytest.mark.parametrize("noise", [0.0, 1e-14, 1e-11, 1e-8])
+@pytest.mark.parametrize("third", [[1.0, 0.0], [-1.0, 0.0], [1.0, -1.0]])
+@pytest.mark.parametrize("find", [fast_hull, all_facets])
+def test_flat_groups_have_the_facets_of_their_plane(find, third, noise: float) -> None:
+    """`x3 = c · (x1, x2)`: every facet of the exact hull holds where the rows found do."""
+    rng = np.random.default_rng(7)
+    weight = rng.integers(-9, 10, size=(3, 6))
+    weight[2] = np.array(third) @ weight[:2]
+    center = rng.integers(-9, 10, size=2)
+    rows = octahedral_rows(3).astype(np.float64)
+    bounds = np.append(center, third @ center) @ rows.T + np.abs(rows @ weight).sum(axis=1)
+    given = bounds + noise * np.abs(bounds).max() * rng.random(26)
+    found = find(given[None])
+    assert min(slacks(found, 0, vertices_of(given))) >= 0
+    slopes = [0.0] * 3, [1.0] * 3
+    assert beyond(found, bounds, slopes) < 1e-6 + 10 * noise
+    assert len(relu_hull(rows.astype(int), bounds).equalities[0]) > 0
+
+
+@pytest.mark.parametrize("noise", [0.0, 1e-13, 1e-11])
+def test_what_rounding_leaves_of_an_equation_is_no_facet(noise: float) -> None:
+    """Clouds near a hyperplane have the facets that they have in it, and it both ways."""
+    rng, rows = np.random.default_rng(0), octahedral_rows(3).astype(np.float64)
+    for _ in range(20):
+        maps = rng.normal(size=(2, 8))
+        weight, center = np.vstack([maps, maps.sum(axis=0)]), rng.uniform(-2, 2, 2)
+        bounds = np.append(center, center.sum()) @ rows.T + np.abs(rows @ weight).sum(axis=1)
+        group = octahedra(bounds[None])
+        points = group.lifted()[group.first]
+        expected = facet_directions(points[:, [0, 1, 3, 4, 5]])
+        points[:, 2] = points[:, 0] + points[:, 1] + noise * rng.uniform(-1, 1, len(points))
+        found = facet_directions(points)
+        assert np.sum(np.ptp(found @ points.T, axis=1) < 1e-9) == 2
+        inner = found[:, [0, 1, 3, 4, 5]]
+        inner[:, :2] += found[:, 2:3]
+        inner /= np.maximum(np.abs(inner).max(axis=1, keepdims=True), 1e-6)
+        distance = np.abs(expected[:, None] - inner).max(axis=2).min(axis=1)
+        assert distance.max() < 1e-6
 
 
 @pytest.mark.parametrize("loose", [2.0, 3.0, 1e4])

@@ -2,18 +2,15 @@
 
 import json
 from fractions import Fraction
-from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from joint_rows import fractions, implied, random_bounds
+from joint_rows import SLOPES, check, implied, random_bounds, random_points
 
-from hullmark.errors import BadInput, Unsupported
 from hullmark.relax import relu_hull
-from hullmark.relax.circuits import circuits
 from hullmark.relax.octahedra import Octahedra, octahedra, octahedral_rows, template
 from hullmark.relax.project import nearest_points
 from hullmark.relax.separate import (
@@ -24,106 +21,6 @@ from hullmark.relax.separate import (
     separate_from,
 )
 from hullmark.relax.tilt import tilted
-from hullmark.relax.weak import proven_offsets
-
-SLOPES = [(0.0, 1.0), (0.01, 1.0), (-0.5, 0.75), (1.0, 1.0), (0.1, 0.3)]
-
-
-def random_points(groups: Octahedra, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Points of the octahedra with values between the function and the chord of each neuron."""
-    shape = template(groups.k)
-    x = np.zeros((len(groups.bounds), groups.k))
-    for g in range(len(x)):
-        points = groups.points[groups.start[g] : groups.start[g + 1]]
-        x[g] = rng.dirichlet(np.full(len(points), 0.3)) @ points * groups.scale[g]
-    upper, lower = groups.bounds[:, shape.upper], -groups.bounds[:, shape.lower]
-
-    def f(v: np.ndarray) -> np.ndarray:
-        return np.where(v > 0, groups.positive, groups.negative) * v
-
-    chord = f(lower) + (x - lower) * (f(upper) - f(lower)) / (upper - lower)
-    return x, f(x) + (chord - f(x)) * rng.random(x.shape) ** 0.3
-
-
-def slack(rows: JointRows, index: int, vertices: np.ndarray) -> Fraction:
-    """How far the row's right-hand side lies above the exact hull; negative if it is wrong."""
-    row = np.array(fractions(np.concatenate([rows.x[index], rows.y[index]])), dtype=object)
-    return Fraction(rows.rhs[index]) - max((vertices @ row).tolist())
-
-
-def check(rows: JointRows, groups: Octahedra, tight: bool = True) -> None:
-    """Each row has float32 coefficients and holds exactly; it touches the hull if `tight`."""
-    normals = octahedral_rows(groups.k).tolist()
-    both = np.concatenate([rows.x, rows.y], axis=1)
-    assert np.array_equal(both, both.astype(np.float32).astype(np.float64))
-    assert np.array_equal(np.abs(both).max(axis=1, initial=0), np.ones(len(rows)))
-    for index in range(len(rows)):
-        g = int(rows.group[index])
-        slopes = (groups.negative[g], groups.positive[g])
-        proved = implied(rows, index, np.array(normals), groups.bounds[g], slopes)
-        assert proved <= Fraction(rows.rhs[index])
-        hull = relu_hull(
-            normals,
-            groups.bounds[g].tolist(),
-            negative=groups.negative[g].tolist(),
-            positive=groups.positive[g].tolist(),
-        )
-        left = slack(rows, index, hull.vertices)
-        assert left >= 0
-        if tight:
-            # Vertices are known to about 1e-15, and the charge is as small.
-            assert left <= 1e-12 * groups.scale[g]
-
-
-@pytest.mark.parametrize("k", [1, 2, 3, 4])
-def test_octahedral_rows(k: int) -> None:
-    rows = octahedral_rows(k)
-    assert rows.shape == (3**k - 1, k)
-    assert rows.dtype == np.int8
-    assert {tuple(r) for r in rows.tolist()} == set(product((-1, 0, 1), repeat=k)) - {(0,) * k}
-    assert np.array_equal(rows, -rows[::-1])
-
-
-@pytest.mark.parametrize("k", [1, 2, 3])
-def test_the_bases_of_the_template_are_inverted_exactly(k: int) -> None:
-    shape = template(k)
-    normals = np.concatenate([shape.rows, np.eye(k)]).astype(int).tolist()
-    for members, inverse in zip(shape.members.tolist(), shape.inverses, strict=True):
-        matrix = np.array([[Fraction(v) for v in normals[m]] for m in members], dtype=object)
-        # Thirds are rounded; everything else is exact.
-        error = np.array([fractions(row) for row in inverse], dtype=object) @ matrix - np.eye(k)
-        assert max(abs(v) for v in error.ravel().tolist()) <= Fraction(1, 10**15)
-
-
-@pytest.mark.parametrize("signs", [s for k in (1, 2, 3) for s in product((-1, 1), repeat=k)])
-def test_circuits_add_up_to_nothing(signs: tuple[int, ...]) -> None:
-    k, known = len(signs), circuits(signs)
-    normals = np.concatenate([octahedral_rows(k).astype(int), -np.diag(signs)])
-    assert len(known.members) > 0
-    assert np.all(known.weights >= 0)
-    assert np.all(known.planes.any(axis=1))
-    assert not np.einsum("ci,cij->cj", known.weights, normals[known.members]).any()
-
-
-@pytest.mark.parametrize("slopes", SLOPES)
-@pytest.mark.parametrize("k", [1, 2, 3])
-def test_vertices_are_those_of_the_exact_hull(k: int, slopes: tuple[float, float]) -> None:
-    bounds = random_bounds(6 if k < 3 else 3, k, np.random.default_rng(k))
-    groups = octahedra(bounds, *slopes)
-    lifted = groups.lifted()
-    for g in range(len(bounds)):
-        hull = relu_hull(
-            octahedral_rows(k).tolist(),
-            bounds[g].tolist(),
-            negative=slopes[0],
-            positive=slopes[1],
-        )
-        exact = hull.vertices.astype(float)
-        found = lifted[(groups.group == g) & groups.first] * groups.scale[g]
-        distance = np.abs(found[:, None] - exact[None]).max(axis=2)
-        assert distance.min(axis=0).max() < 1e-12 * groups.scale[g]
-        # Where the slopes are equal the exact hull has only the vertices of the octahedron.
-        assert distance.min(axis=1).max() < 1e-12 * groups.scale[g]
 
 
 @pytest.mark.parametrize("slopes", SLOPES)
@@ -239,29 +136,6 @@ def test_rows_of_rough_triples_hold(group, slopes) -> None:
     check(separate_from(groups, x, y), groups, tight=False)
 
 
-@settings(max_examples=40)
-@given(st.integers(1, 3), st.integers(0, 2**32 - 1))
-def test_right_hand_sides_hold_for_lying_vertices(k: int, seed: int) -> None:
-    """Wrong points, lost bases and misplaced groups cost precision, never truth."""
-    rng = np.random.default_rng(seed)
-    honest = octahedra(random_bounds(2, k, rng))
-    kept = np.sort(rng.choice(len(honest.group), size=max(1, len(honest.group) // 3)))
-    lying = Octahedra(
-        honest.bounds,
-        honest.negative,
-        honest.positive,
-        honest.usable,
-        honest.scale,
-        np.searchsorted(honest.group[kept], np.arange(3)),
-        honest.group[kept],
-        rng.integers(len(template(k).members), size=len(kept)),
-        rng.normal(size=(len(kept), k)),
-        np.ones(len(kept), dtype=np.bool_),
-    )
-    rows = rows_for(lying, np.arange(2), rng.normal(size=(2, 2 * k)))
-    check(rows, honest, tight=False)
-
-
 def test_reference_groups(data: Path) -> None:
     """Just outside a facet the row found is that facet, or one that cuts as deep."""
     for group in json.loads((data / "goldens" / "hulls.json").read_text()):
@@ -309,30 +183,6 @@ def test_nothing_is_cut_off_within_the_hull() -> None:
             ]
         )
         assert len(separate_from(groups, points[:, :k], points[:, k:])) == 0
-
-
-def test_an_empty_part_does_not_loosen_a_row() -> None:
-    """Where `x1 + x2 <= -1/2` no point has two positive signs, though both may be positive."""
-    rows = octahedral_rows(2).tolist()
-    bounds = np.array([[1.0 if r != [1, 1] else -0.5 for r in rows]]) * [
-        [2.0 if abs(r[0]) + abs(r[1]) == 2 and r != [1, 1] else 1.0 for r in rows]
-    ]
-    groups = octahedra(bounds)
-    proof = proven_offsets(groups, np.array([0]), np.array([[0.0, 0.0]]), np.array([[1.0, 1.0]]))
-    assert 0.5 <= proof.rhs[0] < 0.5 + 1e-12
-    check(rows_for(groups, np.array([0]), np.array([[0.0, 0.0, 1.0, 1.0]])), groups)
-
-
-def test_an_empty_part_shown_by_two_rows_does_not_loosen_a_row() -> None:
-    """`x1 - x2 - x3 <= -4` and `x1 >= 0` leave no point with three negative signs."""
-    rows = octahedral_rows(3).tolist()
-    special = {(1, -1, -1): -4.0, (-1, 0, 0): 0.0, (1, 0, 0): 0.0}
-    bounds = np.array([[special.get(tuple(r), 9.0 * sum(map(abs, r))) for r in rows]])
-    groups = octahedra(bounds)
-    direction = np.array([[0.0, -1.0, -1.0, 0.0, -1.0, -1.0]])
-    found = rows_for(groups, np.array([0]), direction)
-    check(found, groups)
-    assert found.rhs[0] < -4
 
 
 @pytest.mark.parametrize("factor", [1e-200, 1e-9, 1e6, 1e300])
@@ -428,22 +278,6 @@ def test_selected_groups_and_chosen_directions() -> None:
     rows = rows_for(groups, np.array([5, 5, 5, 0]), directions)
     assert rows.group.tolist() == [5, 0]
     check(rows, groups)
-
-
-def test_bad_shapes() -> None:
-    with pytest.raises(BadInput, match="octahedral bounds"):
-        octahedra(np.zeros((3, 7)))
-    with pytest.raises(BadInput, match="slopes"):
-        octahedra(np.zeros((3, 8)), np.zeros(3))
-    with pytest.raises(BadInput, match="finite"):
-        octahedra(np.zeros((3, 8)), np.nan)
-    with pytest.raises(BadInput, match="points"):
-        separate(np.zeros((3, 8)), np.zeros((2, 2)), np.zeros((2, 2)))
-    with pytest.raises(BadInput):
-        octahedral_rows(0)
-    with pytest.raises(Unsupported, match="at most 3"):
-        octahedra(np.zeros((1, 80)))
-    assert len(separate(np.zeros((0, 8)), np.zeros((0, 2)), np.zeros((0, 2)))) == 0
 
 
 @pytest.mark.slow

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hullmark.errors import BadInput, VacuousProperty
-from hullmark.spec.numbers import as_fraction, as_number, parse_number, round_down, round_up
+from hullmark.exact import round_down, round_up
+from hullmark.spec.numbers import as_fraction, as_number, parse_number
 from hullmark.spec.sets import Box
 
 decimals = st.one_of(
@@ -43,6 +44,14 @@ def test_rounding_is_outward_and_tight(value: object) -> None:
     low, high = round_down(as_number(value)), round_up(as_number(value))
     assert Fraction(low) <= exact <= Fraction(high)
     assert low == high or np.nextafter(low, np.inf) == high
+
+
+@pytest.mark.parametrize("value", [10**400, Fraction(10**400), Decimal("1e400")])
+def test_rounding_beyond_the_range_is_infinite_on_that_side_only(value: object) -> None:
+    largest = float(np.finfo(np.float64).max)
+    number = as_number(value)
+    assert (round_down(number), round_up(number)) == (largest, math.inf)
+    assert (round_down(-number), round_up(-number)) == (-math.inf, -largest)
 
 
 @given(boxes())

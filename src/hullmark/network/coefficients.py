@@ -11,6 +11,7 @@ from math import isqrt
 import numpy as np
 
 from hullmark.errors import BadInput, Unsupported
+from hullmark.exact import round_up
 from hullmark.network.ops import Array, Roundoff
 
 UNIT = 2.0**-53
@@ -96,7 +97,7 @@ def batch_norm(
         shifts.append(float(shift))
         # The enclosed root is off by a relative 2**-158 at most, and so is the factor.
         lost = abs(shift - Fraction(shifts[-1])) + abs(Fraction(float(m)) * factor) / 2**150
-        errors.append(_up(lost))
+        errors.append(round_up(lost))
     factor, shift = np.array(factors), np.array(shifts)
     if not (in_range(factor) and in_range(shift)):
         raise Unsupported("a batch normalisation whose coefficients are out of range")
@@ -107,12 +108,6 @@ def _root(value: Fraction) -> Fraction:
     """The square root of a positive rational, to a relative error of `2**-158`."""
     digits = max(0, _BITS - (value.numerator.bit_length() - value.denominator.bit_length()) // 2)
     return Fraction(isqrt((value.numerator << 2 * digits) // value.denominator), 1 << digits)
-
-
-def _up(value: Fraction) -> float:
-    """A double that is not below a rational which is not negative."""
-    rounded = float(value)
-    return rounded if Fraction(rounded) >= value else float(np.nextafter(rounded, np.inf))
 
 
 def _power_of_two(value: Array) -> Array:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hullmark.relax.duality import charged
+from hullmark.relax.charge import charged
 from hullmark.relax.octahedra import Octahedra, octahedra, template
 from hullmark.relax.weak import Proof, proven_offsets, sign_patterns
 

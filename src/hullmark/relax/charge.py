@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
-_UNIT = 2.0**-53
-_TINY = float(np.finfo(np.float64).smallest_normal)
-# Covers everything of second order: the rounding of the charges themselves.
-_SAFETY = 1.02
+UNIT = 2.0**-53
+TINY = float(np.finfo(np.float64).smallest_normal)
+SAFETY = 1.02
+"""Covers everything of second order: the rounding of the charges themselves."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +37,11 @@ class Goals:
     signs: Array
     goal: Array
     weight: Array
+
+    @property
+    def box(self) -> tuple[Array, Array]:
+        """What the unit rows say: the lower and the upper ends, both `(n, k)`."""
+        return -self.bounds[:, self.lower], self.bounds[:, self.upper]
 
     def taken(self, index: Array) -> "Goals":
         """Those with these indices."""
@@ -71,7 +76,7 @@ def bound_by(goals: Goals, members: Array, multipliers: Array) -> Array:
     factors = multipliers * np.where(signed, -signs, 1.0)
     rest = goals.goal - np.einsum("ni,nij->nj", factors, normals)
     weight = goals.weight + np.einsum("ni,nij->nj", multipliers, np.abs(normals))
-    return charged(goals, rest, weight, spent(goals, members, multipliers))
+    return charged(goals.box, rest, weight, spent(goals, members, multipliers))
 
 
 def spent(goals: Goals, members: Array, multipliers: Array) -> Array:
@@ -81,20 +86,36 @@ def spent(goals: Goals, members: Array, multipliers: Array) -> Array:
     return multipliers * np.where(signed | (multipliers == 0), 0.0, offsets)
 
 
-def charged(goals: Goals, rest: Array, weight: Array, terms: Array) -> Array:
-    """At least `sum(terms) + rest · x` on the box, if `rest` came from numbers of size `weight`.
+def charged(box: tuple[Array, Array], rest: Array, weight: Array, terms: Array) -> Array:
+    """At least `sum(terms) + rest · x` for `x` in a box, if `rest` came from magnitudes `weight`.
 
-    With `u` the unit roundoff, sums of `n` products are off by at most `n u / (1 - n u)` times
-    the sum of magnitudes [Higham02 §3.1]. None here has more than `2 (k + t) + 8` roundings, `t`
-    the number of terms, and `rest` is the goal minus a sum of `t` products at most.
+    Arguments:
+        box: lower and upper ends, both broadcast against `rest`.
+        rest: the coefficients `(..., k)`: a function minus a sum of at most `t` products.
+        weight: for each coefficient the sum of the magnitudes behind it, or more; broadcast.
+        terms: products `(..., t)`, one rounding each.
+
+    Returns:
+        Shape `(...)`; infinite where a number overflowed.
+
+    Trust: rounded up. With `u` the unit roundoff, a sum of `n` products is off by at most
+    `n u / (1 - n u)` times the sum of magnitudes [Higham02 §3.1]; here `n` is at most
+    `2 (k + t) + 8`.
     """
-    upper, lower = goals.bounds[:, goals.upper], -goals.bounds[:, goals.lower]
-    gamma = (2 * (rest.shape[1] + terms.shape[1]) + 8) * _UNIT * _SAFETY
-    reach = np.maximum(np.abs(upper), np.abs(lower))
+    lower, upper = box
+    gamma = (2 * (rest.shape[-1] + terms.shape[-1]) + 8) * UNIT * SAFETY
+    reach = np.maximum(np.abs(lower), np.abs(upper))
     left = np.where(rest > 0, rest * upper, rest * lower)
-    total = terms.sum(axis=1) + left.sum(axis=1)
-    sizes = np.abs(terms).sum(axis=1) + (np.abs(rest) * reach).sum(axis=1)
-    error = (gamma * weight + _TINY) * reach
-    charge = (gamma * sizes + error.sum(axis=1) + _TINY) * _SAFETY
-    bound = np.nextafter(total + charge, np.inf)
+    sizes = _total(np.abs(terms)) + _total(np.abs(left))
+    error = _total((gamma * weight + TINY) * reach + TINY)
+    bound = _total(terms) + _total(left) + (gamma * sizes + error) * SAFETY
+    bound = np.nextafter(bound, np.inf)
     return np.where(np.isfinite(bound), bound, np.inf)
+
+
+def _total(values: Array) -> Array:
+    """The sum over the last axis, which is short: NumPy's own is slow there."""
+    total = values[..., 0]
+    for j in range(1, values.shape[-1]):
+        total = total + values[..., j]
+    return total

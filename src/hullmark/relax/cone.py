@@ -154,11 +154,42 @@ def facet_directions(points: Array) -> Array:
 
     Trust: none; they are found up to about nine digits.
     """
+    equations, free = _affine_hull(points)
+    # Where an equation is left to the cuts, they may take its rounding for a facet.
+    normals = np.zeros((0, points.shape[1]))
+    if free.any():
+        inner = _full_directions(points[:, free])
+        normals = np.zeros((len(inner), points.shape[1]))
+        normals[:, free] = inner
+    directions = np.concatenate([normals, equations, -equations])
+    size = np.abs(directions).max(axis=1, initial=0)
+    return directions[size > FLOAT_ZERO] / size[size > FLOAT_ZERO, None]
+
+
+def _full_directions(points: Array) -> Array:
+    """Multiples of the facets' normals of a hull that is not flat."""
     cone = whole_space(1 + points.shape[1], exact=False)
     # Lexicographic order keeps the intermediate hulls small [Fukuda96].
     points = points[np.lexsort(points.T[::-1])]
     for normal in normalised(np.column_stack([points, np.ones(len(points))])):
         cone = cut(cone, normal)
-    directions = -np.concatenate([cone.rays, cone.lines, -cone.lines])[:, :-1]
-    size = np.abs(directions).max(axis=1, initial=0)
-    return directions[size > FLOAT_ZERO] / size[size > FLOAT_ZERO, None]
+    return -np.concatenate([cone.rays, cone.lines, -cone.lines])[:, :-1]
+
+
+def _affine_hull(points: Array) -> tuple[Array, NDArray[np.bool_]]:
+    """Equations of the affine hull, and the coordinates that they leave free.
+
+    Returns:
+        Normals `(D - r, D)`, each with one of the other coordinates to itself; a mask `(D,)`.
+    """
+    _, sizes, axes = np.linalg.svd(points - points.mean(axis=0))
+    left = axes[int(np.sum(sizes > FLOAT_ZERO * sizes.max(initial=0))) :]
+    free = np.ones(points.shape[1], dtype=np.bool_)
+    for done in range(len(left)):
+        row, column = divmod(int(np.abs(left[done:]).argmax()), len(free))
+        left[[done, done + row]] = left[[done + row, done]]
+        left[done] /= left[done, column]
+        others = np.arange(len(left)) != done
+        left[others] -= left[others, column, None] * left[done]
+        free[column] = False
+    return left, free

@@ -15,18 +15,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hullmark.exact import round_up
 from hullmark.relax.bases import TOLERANCE, Bases, Polyhedron
+from hullmark.relax.charge import SAFETY, TINY, UNIT, charged
 from hullmark.relax.cone import cut, whole_space
-from hullmark.relax.exact import round_up
 from hullmark.relax.pieces import Pieces
 
 Array = NDArray[Any]
 Signs = Mapping[int, int]
 
-_UNIT = 2.0**-53
-_TINY = float(np.finfo(np.float64).smallest_normal)
-# Covers everything of second order: the rounding of the charges themselves.
-_SAFETY = 1.02
 _BLOCK = 4_000_000
 
 
@@ -110,7 +107,7 @@ def _part(evidence: Evidence, bases: Bases, signs: Signs) -> _Part:
     upper = np.array([round_up(value) for value in evidence.box[1]])
     reach = np.maximum(np.abs(lower), np.abs(upper))
     away = np.abs(body.offsets) + np.abs(body.normals) @ reach
-    charge = (3 * _UNIT * away + _TINY * (1 + reach.sum())) * _SAFETY
+    charge = (3 * UNIT * away + TINY * (1 + reach.sum())) * SAFETY
     turn = np.array([-float(signs.get(j, 0)) for j in kinked])
     axes = np.eye(body.A.shape[1])[list(kinked)] * turn[:, None]
     return _Part(
@@ -132,39 +129,6 @@ def _dual_bounds(part: _Part, goals: Array, weight: Array) -> Array:
     sizes = weight + np.einsum("mi,mij->mj", multipliers, np.abs(normals))
     terms = multipliers * part.offsets[members]
     return charged((lower, upper), rest, sizes, terms)
-
-
-def charged(box: tuple[Array, Array], rest: Array, weight: Array, terms: Array) -> Array:
-    """At least `sum(terms) + rest · x` for `x` in a box, if `rest` came from magnitudes `weight`.
-
-    Arguments:
-        box: lower and upper ends, finite, both broadcast against `rest`.
-        rest: the coefficients `(..., k)`, computed with at most `2 k + 4` roundings each.
-        weight: for each coefficient the sum of the magnitudes behind it, or more; broadcast.
-        terms: products `(..., k)`, one rounding each.
-
-    Returns:
-        Shape `(...)`; infinite where a number overflowed.
-
-    Trust: rounded up. With `u` the unit roundoff, a sum of `n` products is off by at most
-    `n u / (1 - n u)` times the sum of magnitudes [Higham02 §3.1]; here `n` is at most `4 k + 8`.
-    """
-    lower, upper = box
-    gamma = (4 * rest.shape[-1] + 8) * _UNIT * _SAFETY
-    reach = np.maximum(np.abs(lower), np.abs(upper))
-    left = np.where(rest > 0, rest * upper, rest * lower)
-    sizes = np.abs(terms) + np.abs(left)
-    charge = _total(gamma * sizes + (gamma * weight + _TINY) * reach + _TINY) * _SAFETY
-    bound = np.nextafter(_total(terms) + _total(left) + charge, np.inf)
-    return np.where(np.isnan(bound), np.inf, bound)
-
-
-def _total(values: Array) -> Array:
-    """The sum over the last axis, which is short: NumPy's own is slow there."""
-    total = values[..., 0]
-    for j in range(1, values.shape[-1]):
-        total = total + values[..., j]
-    return total
 
 
 def _guess(bases: Bases, goals: Array, orientation: Array) -> tuple[Array, Array]:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from decimal import Decimal
 from fractions import Fraction
-from math import gcd, inf, lcm, nextafter
+from math import gcd, lcm
 from typing import Any
 
 import numpy as np
@@ -64,12 +64,3 @@ def primitive_rows(rows: Array) -> Array:
     for index, row in enumerate(rows):
         result[index] = primitive(list(row))
     return result
-
-
-def round_up(value: Fraction) -> float:
-    """The least float that is not below the value; infinite where none is."""
-    try:
-        nearest = float(value)
-    except OverflowError:
-        return inf if value > 0 else -np.finfo(np.float64).max
-    return nearest if Fraction(nearest) >= value else nextafter(nearest, inf)

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hullmark.exact import round_up
 from hullmark.relax.bases import enumerate_bases, proven_box, scaled_polyhedron
 from hullmark.relax.batch import proved_together
 from hullmark.relax.cone import facet_directions
 from hullmark.relax.duality import Evidence, proven_bounds
-from hullmark.relax.exact import round_up
 from hullmark.relax.fasthull import facet_normals
 from hullmark.relax.octahedra import LARGEST_GROUP, octahedra, octahedral_rows
 from hullmark.relax.pieces import Pieces

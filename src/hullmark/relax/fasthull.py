@@ -12,8 +12,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from hullmark.relax.batch import proved_together
 from hullmark.relax.cone import facet_directions
+from hullmark.relax.flat import flattened
 from hullmark.relax.octahedra import Octahedra, octahedra, octahedral_rows
-from hullmark.relax.separate import JointRows
+from hullmark.relax.separate import JointRows, rows_for
 
 Array = NDArray[Any]
 
@@ -47,8 +48,9 @@ def fast_hull(bounds: ArrayLike, negative: ArrayLike = 0.0, positive: ArrayLike 
         negative, positive: the slopes of `f`: one number, `(k,)` or `(G, k)`.
 
     Returns:
-        About 12 rows for a pair of ReLUs and 50 for a triple, sorted by group. No rows for a group
-        in which a coordinate is unbounded or whose vertices were not found.
+        About 12 rows for a pair of ReLUs and 50 for a triple, sorted by group; every facet, about
+        as many, where the group is nearly flat, see `flattened`. No rows for a group in which a
+        coordinate is unbounded or whose vertices were not found.
 
     Raises:
         BadInput, Unsupported: as `octahedra`.
@@ -57,15 +59,18 @@ def fast_hull(bounds: ArrayLike, negative: ArrayLike = 0.0, positive: ArrayLike 
     """
     groups = octahedra(bounds, negative, positive)
     filled = np.flatnonzero(np.diff(groups.start) > 0)
-    parts = [_lines(groups, filled)]
-    for at in range(0, len(filled), _CHUNK):
-        some = filled[at : at + _CHUNK]
+    flat, thin = flattened(groups)
+    index, normals = _facets(thin)
+    parts = [_lines(groups, filled), (flat[index], normals)]
+    swept = np.setdiff1d(filled, flat)
+    for at in range(0, len(swept), _CHUNK):
+        some = swept[at : at + _CHUNK]
         clouds = _clouds(groups, some)
         parts.append(_directions(groups, some, clouds.size, _swept(clouds)))
     group = np.concatenate([part[0] for part in parts])
     directions = np.concatenate([part[1] for part in parts])
     order = np.argsort(group, kind="stable")
-    return _proved(groups, group[order], directions[order])
+    return rows_for(groups, group[order], directions[order], proved_together)
 
 
 def all_facets(
@@ -85,14 +90,26 @@ def all_facets(
     Trust: each row as `JointRows` says; that none is missing is up to rounding.
     """
     groups = octahedra(bounds, negative, positive)
-    return _proved(groups, *facet_normals(groups))
+    return rows_for(groups, *facet_normals(groups), proved_together)
 
 
 def facet_normals(groups: Octahedra) -> tuple[Array, Array]:
     """The group `(m,)` and the normal `(m, 2k)` over `(x, y)`, largest entry 1, of each facet.
 
+    A group that is nearly `flattened` has the facets of the flat one.
+
     Trust: none; the normals come from vertices in floats.
     """
+    flat, thin = flattened(groups)
+    others = np.setdiff1d(np.arange(len(groups.bounds)), flat)
+    (index, normals), (at, more) = _facets(groups.selected(others)), _facets(thin)
+    group, normals = np.concatenate([others[index], flat[at]]), np.concatenate([normals, more])
+    order = np.argsort(group, kind="stable")
+    return group[order], normals[order]
+
+
+def _facets(groups: Octahedra) -> tuple[Array, Array]:
+    """`facet_normals` of the groups as they are."""
     lifted = groups.lifted()
     normals: list[Array] = [np.empty((0, 2 * groups.k))]
     counts = np.zeros(len(groups.bounds), dtype=np.intp)
@@ -105,20 +122,6 @@ def facet_normals(groups: Octahedra) -> tuple[Array, Array]:
             counts[index] = len(found)
             normals.append(found / np.abs(found).max(axis=1, keepdims=True))
     return np.repeat(np.arange(len(counts)), counts), np.concatenate(normals)
-
-
-def _proved(groups: Octahedra, group: Array, directions: Array) -> JointRows:
-    """`separate.rows_for` where there are many rows of each group."""
-    size = np.abs(directions).max(axis=1, initial=0.0)
-    good = np.isfinite(size) & (size > 0)
-    group, unit = group[good], directions[good] / size[good, None]
-    # A coefficient that is noise would only cost precision and make a row denser.
-    unit = np.where(np.abs(unit) < 2.0**-24, 0.0, unit)
-    rows = unit.astype(np.float32).astype(np.float64)
-    x, y = rows[:, : groups.k], rows[:, groups.k :]
-    proof = proved_together(groups, group, x, y)
-    found = JointRows(group, x, y, proof.rhs, proof.members, proof.multipliers)
-    return found.selected(np.isfinite(proof.rhs))
 
 
 def _power(values: Array) -> Array:

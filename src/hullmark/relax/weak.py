@@ -244,14 +244,14 @@ def _by_emptiness(goals: Goals, signs: tuple[int, ...], passing: Array, target: 
     choice = sums.argmin(axis=1)
     members, weights = known.members[choice], known.weights[choice]
     total = sums[np.arange(len(sums)), choice] * weights.sum(axis=1)
-    plain = charged(goals, goals.goal, goals.weight, np.zeros((len(sums), 1)))
+    plain = charged(goals.box, goals.goal, goals.weight, np.zeros((len(sums), 1)))
     # A multiple that float32 holds makes the products with the weights exact.
     multiple = (np.maximum(2.0 * (plain - target), 0.0) / -total).astype(np.float32)
     good = (total < 0) & np.isfinite(multiple) & np.isfinite(target)
     multiple = np.where(good, multiple, 0.0).astype(np.float64)
     factors = multiple[:, None] * weights
     terms = spent(goals, members, factors)
-    bound = charged(goals, goals.goal, goals.weight, terms)
+    bound = charged(goals.box, goals.goal, goals.weight, terms)
     return Proof(np.where(good, bound, np.inf), members, factors)
 
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from math import inf, nextafter
-
-import numpy as np
+from math import inf
 
 from hullmark.rows.names import Indicator, Kink, Name, Terms, Value
 
@@ -108,12 +106,3 @@ class Intervals:
                 return inf
             total += c * end
         return total
-
-
-def round_up(value: Fraction) -> float:
-    """The least float that is not below the value; infinite where none is."""
-    try:
-        nearest = float(value)
-    except OverflowError:
-        return inf if value > 0 else -np.finfo(np.float64).max
-    return nearest if Fraction(nearest) >= value else nextafter(nearest, inf)

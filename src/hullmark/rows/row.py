@@ -10,7 +10,8 @@ from itertools import product
 from math import inf, isfinite
 
 from hullmark.errors import BadInput
-from hullmark.rows.forms import Form, Intervals, View, round_up
+from hullmark.exact import round_up
+from hullmark.rows.forms import Form, Intervals, View
 from hullmark.rows.names import Kink, Name, Split, Terms, Value
 
 

@@ -3,8 +3,9 @@
 from fractions import Fraction
 
 from hullmark.errors import BadInput, Unsupported, VacuousProperty
+from hullmark.exact import Number
 from hullmark.spec.formula import And, Formula, Literal, Or, disjuncts
-from hullmark.spec.numbers import Number, as_fraction
+from hullmark.spec.numbers import as_fraction
 from hullmark.spec.property import Case, Constraint, Property
 from hullmark.spec.sets import Box
 

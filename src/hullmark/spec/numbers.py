@@ -1,4 +1,4 @@
-"""Exact numbers as they are written, and their outward rounding to float64.
+"""Exact numbers as they are written, and arrays of them rounded outwards to float64.
 
 A `Number` stands for itself: an `int`, `Decimal` or `Fraction` for the rational it denotes, a
 `float` for the dyadic rational it is. Numbers are compared and converted, never computed with
@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hullmark.errors import BadInput
+from hullmark.exact import Number, nearest, round_down, round_up
 
-Number = int | float | Decimal | Fraction
 Floats = NDArray[np.float64]
 Values = Sequence[Any] | NDArray[Any]
 
@@ -94,18 +94,6 @@ def as_array(values: Values) -> NDArray[Any]:
     return np.asarray(values, dtype=object if isinstance(values, list | tuple) else None)
 
 
-def round_down(value: Number) -> float:
-    """The largest float64 that is not above `value` (minus infinity where there is none)."""
-    nearest = _nearest(value)
-    return math.nextafter(nearest, -math.inf) if nearest > value else nearest
-
-
-def round_up(value: Number) -> float:
-    """The smallest float64 that is not below `value` (plus infinity where there is none)."""
-    nearest = _nearest(value)
-    return math.nextafter(nearest, math.inf) if nearest < value else nearest
-
-
 def outward(values: Sequence[Number], *, up: bool) -> Floats:
     """Every number rounded up, or down; shape `(len(values),)`, a zero is always +0.0.
 
@@ -117,14 +105,7 @@ def outward(values: Sequence[Number], *, up: bool) -> Floats:
 
 def shown(value: Number) -> str:
     """A number for a message: as it was written, or a fraction by its nearest float."""
-    return repr(_nearest(value)) if isinstance(value, Fraction) else str(value)
-
-
-def _nearest(value: Number) -> float:
-    try:
-        return float(value)
-    except OverflowError:
-        return math.inf if value > 0 else -math.inf
+    return repr(nearest(value)) if isinstance(value, Fraction) else str(value)
 
 
 def _within_reach(value: Decimal) -> Decimal:

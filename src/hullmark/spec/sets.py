@@ -9,16 +9,15 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from hullmark.errors import BadInput, VacuousProperty
+from hullmark.exact import Number, round_up
 from hullmark.spec.numbers import (
     Floats,
-    Number,
     Values,
     as_array,
     as_fraction,
     as_number,
     flatten,
     outward,
-    round_up,
     shown,
 )
 
