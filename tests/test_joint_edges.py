@@ -7,7 +7,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 from exactly import exactly, fractions
-from mining import PLAN, Calls, dense, margins_on, mined, moved, plain
+from mining import PLAN, Calls, dense, margins_on, mined, miner_of, moved, plain
 from segments import pieces, wire
 from test_pools import DTYPES, LOWER, UPPER, asked
 
@@ -60,6 +60,28 @@ def test_networks_of_odd_shape(name: str, network: Network, dtype: str) -> None:
             assert min(lower) >= 1 / 16 - 1e-2
         wanted = moved(cases, Fraction(-1, 4))
         assert min(mined(network, wanted, dtype)[0]) <= -1 / 8 + 1e-12
+
+
+def test_a_last_layer_of_rectifiers_is_mined() -> None:
+    """Also where counterexamples are assumed, of which the last node tells."""
+    first, second = dense(2, 5), dense(5, 5)
+    builder = Builder((2,))
+    at = builder.add(ops.Rectifier(), builder.add(first.nodes[1].op, 0))
+    at = builder.add(ops.Rectifier(), builder.add(second.nodes[1].op, at))
+    network = builder.build(at)
+    y = np.array([[[[1.0, -1.0, 1.0, -1.0, 1.0]], [[-1.0, 1.0, -1.0, 1.0, -1.0]]]])
+    # Without rows of groups beforehand.
+    miner = miner_of(network, Box([-1, -1], [1, 1]), "float64", replace(PLAN, fill=0))
+    miner.propagate()
+    objective = plain(miner.relaxation.program, y)
+    alone = miner.bound(objective, 0).lower
+    found = miner.bound(objective).lower
+    count = len(miner.mines[at].found)
+    assert count > 0 and len(miner.relaxation.pools[at].rhs) == count
+    assert bool((found >= alone - 1e-6).all()) and float((found - alone).max()) > 1e-3
+    case = miner.assuming(objective, int(found.argmin()))
+    assert len(case.relaxation.pools[at].rhs) == count
+    assert set(case.relaxation.pools) == {*miner.relaxation.pools, at + 1}
 
 
 @pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")

@@ -14,8 +14,10 @@ from inputs import Golden, goldens
 from hullmark.bounds.alpha import Ascent
 from hullmark.bounds.objective import output_objective
 from hullmark.bounds.program import Program
-from hullmark.joint.krelu import Scheme, area, krelu_margins, prima, shuffled
-from hullmark.joint.mined import Mined
+from hullmark.joint.groups import shuffled
+from hullmark.joint.krelu import Scheme, area, krelu_margins, prima
+from hullmark.joint.mined import Mined, mined_margins
+from hullmark.joint.tighten import Plan
 from hullmark.network import ops
 from hullmark.network.graph import Builder, Network
 
@@ -45,6 +47,29 @@ def figure() -> Network:
     at = builder.add(ops.Dense(np.array([[1.0, 2.0], [0.0, 1.0]]), np.array([0.0, 1.5])), at)
     at = builder.add(ops.Rectifier(), at)
     return builder.build(builder.add(ops.Dense(np.array([[1.0, 0.0]]), np.zeros(1)), at))
+
+
+def maximum(before: str, slope: float = 0.0) -> Network:
+    """`max(a, b) = rectified(a - b) + b` of two inputs, which may come through a stable layer."""
+    builder = Builder((2,))
+    at, bias = 0, 0.0
+    if before == "hidden":
+        at, bias = builder.add(ops.Dense(np.eye(2), np.full(2, 5.0)), 0), -5.0
+        at = builder.add(ops.Rectifier(), at)
+    if before == "stable":
+        # The value that passes is itself a neuron of the layer.
+        pre = builder.add(ops.Dense(np.array([[1.0, -1.0], [0.0, 1.0]]), np.array([0.0, 2.0])), at)
+        last = ops.Dense(np.ones((1, 2)), np.array([-2.0]))
+        return builder.build(builder.add(last, builder.add(ops.Rectifier(), pre)))
+    if before == "two nodes":
+        a, b = (builder.add(ops.Dense(row[None], np.zeros(1)), at) for row in np.eye(2))
+        turned = builder.add(ops.Rectifier(), builder.add(ops.Add((1, -1)), a, b))
+        return builder.build(builder.add(ops.Add((1, 1)), turned, b))
+    pre = builder.add(ops.Dense(np.array([[1.0, -1.0]]), np.zeros(1)), at)
+    post = builder.add(ops.Rectifier(np.array(slope)), pre)
+    weight = np.array([[1.0, -slope, 0.0, 1.0 - slope]]) / (1 - slope)
+    both = builder.add(ops.Concat(0), post, pre, at)
+    return builder.build(builder.add(ops.Dense(weight, np.array([bias])), both))
 
 
 def random_network(seed: int) -> Network:
@@ -113,3 +138,38 @@ def test_random_groups_are_of_unstable_neurons() -> None:
     groups = shuffled(2, 5)(lower, upper)
     assert groups.shape == (3, 2)
     assert set(groups.ravel().tolist()) == {0, 2, 3, 5, 6}
+
+
+MAXIMA = [("inputs", 0.0), ("inputs", 0.25), ("hidden", 0.0), ("hidden", 0.25)]
+
+
+@pytest.mark.parametrize(("before", "slope"), [*MAXIMA, ("stable", 0.0), ("two nodes", 0.0)])
+def test_the_maximum_of_two_values(before: str, slope: float) -> None:
+    """A neuron alone says that it is at most 2; with the value that passes it, 1."""
+    network, box = maximum(before, slope), ([-1, -1], [1, 1])
+    found = outputs(network, *box, Scheme(prima(), queries=LONG))
+    assert found.lower.tolist() == pytest.approx([-1, -1], abs=1e-4)
+    assert float(found.lower.max()) <= -1
+    without = outputs(network, *box, Scheme(prima(), passing=False, queries=LONG))
+    assert without.rows == {}
+    assert without.lower.tolist() == pytest.approx([-1, -2])
+    program = Program.compile(network)
+    mined = mined_margins(
+        program, *program.enclosing(*map(np.array, box)), output_objective(program), Plan()
+    )
+    assert sum(mined.rows.values()) > 0
+    assert -1.01 <= float(mined.lower[1]) <= -1
+
+
+def test_the_maximum_of_three_values() -> None:
+    """`max(a, max(b, c))` over two layers: sums over the second need rows of the first."""
+    builder = Builder((3,))
+    weight = np.array([[0.0, 1.0, -1.0], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]])
+    at = builder.add(ops.Rectifier(), builder.add(ops.Dense(weight, np.zeros(3)), 0))
+    weight = np.array([[1.0, 1.0, -1.0], [0.0, 0.0, 1.0]])
+    at = builder.add(ops.Rectifier(), builder.add(ops.Dense(weight, np.zeros(2)), at))
+    network = builder.build(builder.add(ops.Dense(np.ones((1, 2)), np.zeros(1)), at))
+    scheme = Scheme(prima(), neurons=LONG, forms=LONG, queries=LONG)
+    found = outputs(network, [0, 0, 0], [1, 1, 1], scheme)
+    assert 1 <= -float(found.lower[1]) < 1.001
+    assert -float(outputs(network, [0, 0, 0], [1, 1, 1], Scheme(None)).lower[1]) > 1.8

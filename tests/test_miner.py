@@ -118,8 +118,10 @@ def test_what_is_found_of_counterexamples_holds_at_them(kind: str, dtype: str) -
         for q in range(len(cases)):
             points = [k for k in everywhere if at[k, q] <= 0 and at[k, q] == at[k].min()]
             case = miner.assuming(objective, q)
-            shrunk = max(shrunk, case.sweep(10), case.sweep(10))
-            found = case.bound(objective.select(slice(q, q + 1)), 1).lower
+            only = objective.select(slice(q, q + 1))
+            for _ in range(2):
+                shrunk = max(shrunk, case.sweep(10, case.bound(only, 0).coefficients))
+            found = case.bound(only, 1).lower
             bound = float(found)
             if points:
                 assert not case.empty()

@@ -8,14 +8,17 @@ import torch
 from exactly import Rng, fractions
 from segments import Pieces, pieces, round_up, wire
 
-from hullmark.bounds.alpha import Ascent, Forms, Multipliers, Neurons, ascend
+from hullmark.bounds.aims import Forms, Neurons
+from hullmark.bounds.alpha import Ascent, Multipliers, ascend
 from hullmark.bounds.linear import Dual, backward, propagate
 from hullmark.bounds.objective import Objective, objective_of
 from hullmark.bounds.pools import Pool
 from hullmark.bounds.program import Program
 from hullmark.bounds.relaxation import Relaxation
+from hullmark.joint.store import Block, Layer, LayerRows
 from hullmark.network import ops
 from hullmark.network.graph import Builder, Network
+from hullmark.relax.separate import JointRows
 from hullmark.spec.property import Case, Constraint
 from hullmark.spec.sets import Box
 
@@ -52,6 +55,24 @@ def tight_pool(rng: Rng, program: Program, known: Pieces, count: int) -> Pool:
     ]
     coefficients = {i: program.tensor(c) for i, c in terms.items()}
     return Pool(coefficients, torch.as_tensor(rhs, dtype=program.dtype))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_right_hand_sides_of_a_layer_are_rounded_up(dtype: str) -> None:
+    """To the next number of the precision, though of a size at which the charges hide it."""
+    rng = np.random.default_rng(0)
+    program = relaxed(wire(rng), dtype).program
+    at = next(i for i, n in enumerate(program.network.nodes) if isinstance(n.op, ops.Rectifier))
+    rows = LayerRows(Layer.of(program, at))
+    count = 60
+    for rhs in (rng.normal(size=count), np.linspace(-2, 3, count), np.zeros(count)):
+        x, y = np.zeros((count, 1)), np.ones((count, 1))
+        none = np.zeros((count, 2, 2))
+        found = JointRows(np.arange(count), x, y, rhs, none.astype(np.intp), none)
+        rows.add(Block(np.zeros((count, 1), dtype=np.intp), np.ones((count, 2)), found))
+    kind = np.float64 if dtype == "float64" else np.float32
+    wanted = [round_up(Fraction(v), kind) for b in rows.blocks for v in b.rows.rhs.tolist()]
+    assert rows.pool(program).rhs.tolist() == wanted
 
 
 def some_gamma(rng: Rng, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
@@ -146,7 +167,10 @@ def test_ascents_with_rows_are_sound_and_gain(dtype: str) -> None:
         program, network = relaxation.program, relaxation.program.network
         known = pieces(network, LOWER, UPPER)
         last = len(network.nodes) - 1
-        aim = Forms(last, torch.as_tensor(rng.choice([-1.0, 1.0, 0.0], size=(1, 3, 2))))
+        terms = {last: torch.as_tensor(rng.choice([-1.0, 1.0, 0.0], size=(1, 3, 2)))}
+        if seed % 2:
+            terms[0] = torch.as_tensor(rng.choice([-1.0, 1.0, 0.0], size=(1, 3, 1)))
+        aim = Forms(terms)
         alone = ascend(relaxation, aim, Ascent(20)).lower[0]
         for key in range(2):
             relaxation.set_pool(key, tight_pool(rng, program, known, 8))
@@ -163,7 +187,7 @@ def test_ascents_with_rows_are_sound_and_gain(dtype: str) -> None:
         ).lower[0]
         for bounds in (alone, found, again):
             for q, bound in enumerate(exact_bounds(bounds)):
-                truth = min(known.form({last: aim.coefficients[0, q].numpy()}))
+                truth = min(known.form({j: c[0, q].numpy() for j, c in terms.items()}))
                 assert bound <= truth, seed
         gained += int((found > alone + 1e-3).sum())
     assert gained > 10

@@ -7,7 +7,7 @@ The ascent runs in float32 and pays for no rounding; its best multipliers then t
 pass in the relaxation's own precision, which is the bound.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from hullmark.bounds.activations import adjustable
+from hullmark.bounds.aims import Aim, Neurons, split_aim
 from hullmark.bounds.linear import (
     CHUNK,
     Dual,
@@ -22,11 +23,9 @@ from hullmark.bounds.linear import (
     backward,
     primal,
     propagate,
-    seed,
     unstable_neurons,
 )
 from hullmark.bounds.objective import Objective
-from hullmark.bounds.program import Program
 from hullmark.bounds.relaxation import Relaxation, never
 from hullmark.network.ops import Rectifier
 
@@ -92,83 +91,6 @@ class Ascended:
     point: Tensor
     values: dict[int, Tensor]
     coefficients: dict[int, Tensor]
-
-
-@dataclass(frozen=True, eq=False)
-class Neurons:
-    """The values of chosen neurons of a node, times `sign`, as queries; both as in `seed`."""
-
-    node: int
-    neurons: Tensor
-    sign: int | Tensor
-
-    @property
-    def queries(self) -> int:
-        """The number Q of queries a domain has."""
-        return self.neurons.shape[-1]
-
-    rows = 1
-
-    def uniform(self) -> Tensor:
-        """One row a query, of weight 1."""
-        return torch.ones(1, self.queries, 1, device=self.neurons.device)
-
-    def mixed(self, relaxation: Relaxation, mix: Tensor) -> tuple[dict[int, Tensor], Tensor]:
-        """Start and constant of a backward pass."""
-        return seed(relaxation, self.node, self.neurons, self.sign)
-
-    def cast(self, program: Program) -> "Neurons":
-        """Nothing here depends on precision."""
-        return self
-
-
-@dataclass(frozen=True, eq=False)
-class Forms:
-    """Linear forms of the values of one node as queries: coefficients `(1, Q, size)`.
-
-    Trust: coefficients must be representable in float32.
-    """
-
-    node: int
-    coefficients: Tensor
-
-    @property
-    def queries(self) -> int:
-        """The number Q of queries a domain has."""
-        return self.coefficients.shape[1]
-
-    rows = 1
-
-    def uniform(self) -> Tensor:
-        """One row a query, of weight 1."""
-        return torch.ones(1, self.queries, 1, device=self.coefficients.device)
-
-    def mixed(self, relaxation: Relaxation, mix: Tensor) -> tuple[dict[int, Tensor], Tensor]:
-        """Start and constant of a backward pass."""
-        shape = relaxation.program.network.nodes[self.node].shape
-        start = self.coefficients.to(relaxation.lower).reshape(1, self.queries, *shape)
-        return {self.node: start}, relaxation.lower.new_zeros(1, self.queries)
-
-    def cast(self, program: Program) -> "Forms":
-        """The same forms; `mixed` converts them."""
-        return self
-
-
-Aim = Objective | Neurons | Forms
-
-
-def split_aim(aim: Aim, piece: int) -> Iterator[tuple[slice, Aim]]:
-    """The aim in parts of at most `piece` queries, each with its place."""
-    for k in range(0, aim.queries, piece):
-        part = slice(k, min(k + piece, aim.queries))
-        match aim:
-            case Objective():
-                yield part, aim.select(part)
-            case Neurons():
-                sign = aim.sign if isinstance(aim.sign, int) else aim.sign[part]
-                yield part, Neurons(aim.node, aim.neurons[..., part], sign)
-            case Forms():
-                yield part, Forms(aim.node, aim.coefficients[:, part])
 
 
 class Adam:

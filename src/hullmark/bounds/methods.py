@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hullmark.bounds.aims import split_aim
 from hullmark.bounds.alpha import Ascent, ascend, propagate_optimised
 from hullmark.bounds.interval import interval
 from hullmark.bounds.kernels import compile_affine
@@ -212,10 +213,10 @@ def _optimised(
 ) -> Tensor:
     relaxation = Relaxation(program, lower, upper)
     propagate_optimised(relaxation, replace(INTERMEDIATE, stop=stop))
-    return ascend_in_pieces(relaxation, objective, replace(FINAL, stop=stop))
+    return ascend_queries(relaxation, objective, replace(FINAL, stop=stop))
 
 
-def ascend_in_pieces(relaxation: Relaxation, objective: Objective, ascent: Ascent) -> Tensor:
+def ascend_queries(relaxation: Relaxation, objective: Objective, ascent: Ascent) -> Tensor:
     """Optimised bounds `(B, Q)`; a query of many rows is bounded row by row and as a mix.
 
     Arguments:
@@ -240,10 +241,9 @@ def _ascend_pieces(relaxation: Relaxation, objective: Objective, ascent: Ascent)
     piece = max(1, CHUNK // (relaxation.batch * held))
     # Without slopes and without a choice of rows there is nothing to climb.
     steps = ascent.steps if program.slopes or objective.rows > 1 else 0
-    queries = range(0, objective.y.shape[1], piece)
-    parts = [objective.select(slice(k, k + piece)) for k in queries]
-    found = [ascend(relaxation, part, replace(ascent, steps=steps)).lower for part in parts]
-    return torch.cat(found, dim=1)
+    shorter = replace(ascent, steps=steps)
+    parts = (part for _, part in split_aim(objective, piece))
+    return torch.cat([ascend(relaxation, part, shorter).lower for part in parts], dim=1)
 
 
 def _forward(

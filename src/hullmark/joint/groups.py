@@ -5,6 +5,7 @@ indices are flat indices of neurons in their layer. Which groups are taken decid
 gained, never whether a row holds.
 """
 
+from collections.abc import Callable
 from functools import lru_cache
 from itertools import combinations
 from math import ceil, comb, sqrt
@@ -17,6 +18,9 @@ from hullmark.errors import BadInput
 
 Array = NDArray[Any]
 Groups = NDArray[np.intp]
+
+Grouping = Callable[[Array, Array], Groups]
+"""From lower and upper bounds `(n,)` of a layer's pre-activations to groups `(G, k)`."""
 
 MOST_CALLS = 500
 """How many groups of three the experiments of [kReLU §5] allow in a layer."""
@@ -117,6 +121,21 @@ def random_groups(n: int, k: int, seed: int) -> Groups:
     """
     _check_size(k)
     return _in_blocks(np.random.default_rng(seed).permutation(n), k)
+
+
+def shuffled(k: int, seed: int = 0) -> Grouping:
+    """The rule that groups the unstable neurons at random; see `random_groups`.
+
+    Raises:
+        BadInput: if `k < 1`.
+    """
+    _check_size(k)
+
+    def group(lower: Array, upper: Array) -> Groups:
+        unstable = np.flatnonzero((lower < 0) & (upper > 0))
+        return unstable[random_groups(len(unstable), k, seed)]
+
+    return group
 
 
 def adaptive(lower: Array, upper: Array, size: int = 3, most: int = MOST_CALLS) -> Groups:

@@ -2,36 +2,33 @@
 
 In every layer a rule forms groups of unstable neurons, by their bounds alone; the rows of every
 group's hull are kept, and the bounds of all later layers are optimised over them [kReLU §4.1],
-[PRIMA]. Here the optimisation is a dual ascent, so that a bound is at most that of the linear
-program, and nears it with its steps.
+[PRIMA]. Neurons that read few values are relaxed with these as well. Here the optimisation is a
+dual ascent, so that a bound is at most that of the linear program, and nears it with its steps.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hullmark.bounds.alpha import Ascent, Neurons, ascend, ascend_in_pieces
+from hullmark.bounds.aims import both_signs
+from hullmark.bounds.alpha import Ascent, ascend, ascend_in_pieces
 from hullmark.bounds.linear import propagate, unstable_neurons
 from hullmark.bounds.objective import Objective
 from hullmark.bounds.program import Program
 from hullmark.bounds.relaxation import Relaxation
 from hullmark.bounds.rounding import faithful_arithmetic
-from hullmark.joint.groups import Groups, by_area, overlapping, random_groups
+from hullmark.joint.groups import Grouping, Groups, by_area, overlapping
 from hullmark.joint.mined import Mined
 from hullmark.joint.octahedron import Start, octahedral_bounds
+from hullmark.joint.passing import passing_groups
 from hullmark.joint.store import Block, Layer, LayerRows
 from hullmark.relax.fasthull import all_facets, fast_hull
-from hullmark.relax.separate import JointRows
 
 Array = NDArray[Any]
-Grouping = Callable[[Array, Array], Groups]
-"""From lower and upper bounds `(n,)` of a layer's pre-activations to groups `(G, k)`, k <= 3."""
 
 # Groups whose hulls are computed before time is looked at again.
 AT_ONCE = 64
@@ -51,28 +48,19 @@ def prima(k: int = 3, overlap: int = 1, block: int = 50) -> Grouping:
     return partial(overlapping, k=k, overlap=overlap, block=block)
 
 
-def shuffled(k: int, seed: int = 0) -> Grouping:
-    """Disjoint groups at random, the baseline of [kReLU §5]."""
-
-    def group(lower: Array, upper: Array) -> Groups:
-        unstable = np.flatnonzero((lower < 0) & (upper > 0))
-        return unstable[random_groups(len(unstable), k, seed)]
-
-    return group
-
-
 @dataclass(frozen=True)
 class Scheme:
     """What is relaxed jointly, and how long bounds are optimised.
 
     `grouping`: None for no joint rows, which is alpha-CROWN. `facets`: all facets of the hulls
-    of three, as of pairs, instead of the few rows of `fast_hull`. `neurons`, `forms`, `queries`:
-    the ascents for every open pre-activation, for the octahedral sums of each group, and for the
-    objective.
+    of three, as of pairs, instead of the few rows of `fast_hull`. `passing`: whether groups with
+    passing values come after those of the rule. `neurons`, `forms`, `queries`: the ascents for
+    every open pre-activation, for the octahedral sums of each group, and for the objective.
     """
 
     grouping: Grouping | None
     facets: bool = False
+    passing: bool = True
     neurons: Ascent = NEURONS
     forms: Ascent = FORMS
     queries: Ascent = QUERIES
@@ -125,8 +113,8 @@ def krelu_propagate(relaxation: Relaxation, scheme: Scheme) -> dict[int, LayerRo
         for i in program.network.consumers[j]:
             if i in program.slopes and len(neurons) and scheme.grouping is not None:
                 layer = Layer.of(program, i)
-                low, high = (b.flatten().double().cpu().numpy() for b in relaxation.bounds[j])
-                rows = _rows_of(relaxation, layer, scheme.grouping(low, high), scheme, start)
+                groups = _groups_of(relaxation, layer, scheme.grouping, scheme.passing)
+                rows = _rows_of(relaxation, layer, groups, scheme, start)
                 if len(rows):
                     relaxation.set_pool(i, rows.pool(program))
                     found[i] = rows
@@ -137,31 +125,35 @@ def krelu_propagate(relaxation: Relaxation, scheme: Scheme) -> dict[int, LayerRo
 def _tighten(relaxation: Relaxation, j: int, neurons: Tensor, ascent: Ascent) -> Start:
     """Optimised bounds of open pre-activations; where the sums of several start from."""
     relaxation.advance(j)
-    ones = torch.ones(len(neurons), device=neurons.device)
-    aim = Neurons(j, neurons.repeat(2), torch.cat([ones, -ones]))
-    seen = ascend_in_pieces(relaxation, aim, ascent)
+    seen = ascend_in_pieces(relaxation, both_signs(j, neurons), ascent)
     low, high = seen.lower.chunk(2, dim=1)
     relaxation.refine(j, neurons, low, -high)
-    size = relaxation.program.network.nodes[j].size
-    place = torch.zeros(size, dtype=torch.long, device=neurons.device)
-    place[neurons] = torch.arange(len(neurons), device=neurons.device)
-    return Start(seen.best, place, place + len(neurons))
+    return Start.of(seen, neurons, relaxation.program.network.nodes[j].size)
+
+
+def _groups_of(
+    relaxation: Relaxation, layer: Layer, grouping: Grouping, passing: bool
+) -> list[Groups]:
+    """The rule's groups of unstable neurons, and those with passing values."""
+    low, high = (b.flatten().double().cpu().numpy() for b in relaxation.bounds[layer.pre])
+    return [grouping(low, high), *(passing_groups(relaxation, layer) if passing else ())]
 
 
 def _rows_of(
-    relaxation: Relaxation, layer: Layer, groups: Groups, scheme: Scheme, start: Start | None
+    relaxation: Relaxation,
+    layer: Layer,
+    groups: list[Groups],
+    scheme: Scheme,
+    start: Start | None,
 ) -> LayerRows:
     """The rows of all groups of a layer."""
     rows = LayerRows(layer)
-    # Pairs have few facets, and the few rows miss those that two almost equal neurons need.
-    hull = all_facets if scheme.facets or groups.shape[1] == 2 else fast_hull
-    for at in range(0, len(groups), AT_ONCE):
-        some = groups[at : at + AT_ONCE]
+    pieces = (part[at : at + AT_ONCE] for part in groups for at in range(0, len(part), AT_ONCE))
+    for some in pieces:
+        # Pairs have few facets, and the few rows miss those that two almost equal neurons need.
+        hull = all_facets if scheme.facets or some.shape[1] == 2 else fast_hull
         bounds = octahedral_bounds(relaxation, layer.pre, some, scheme.forms, start)
         if scheme.forms.stop():
             break
-        found = hull(bounds, layer.negative[some], layer.positive[some])
-        number = np.arange(len(found))
-        joint = JointRows(number, found.x, found.y, found.rhs, found.members, found.multipliers)
-        rows.add(Block(some[found.group], bounds[found.group], joint))
+        rows.add(Block.of(some, bounds, hull(bounds, *layer.slopes(some))))
     return rows

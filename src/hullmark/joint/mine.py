@@ -2,12 +2,14 @@
 
 The average of the late primal points of an ascent approaches an optimum of the relaxation. Where
 its post-activations lie above the ReLU and carry a negative coefficient, precision is lost;
-groups of those neurons are separated from the point, and the deepest rows are kept. Groups and
-points are chosen by what they cost the queries at hand, not by area.
+groups of those neurons, and of values that pass them, are separated from the point, and the
+deepest rows are kept. Groups and points are chosen by what they cost the queries at hand, not by
+area.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import combinations
 from typing import Any
 
@@ -18,8 +20,9 @@ from torch import Tensor
 from hullmark.bounds.alpha import Ascended, Ascent
 from hullmark.bounds.relaxation import Relaxation, never
 from hullmark.joint.deep import separate_deep
-from hullmark.joint.groups import by_area
+from hullmark.joint.groups import by_area, shuffled
 from hullmark.joint.octahedron import Start, octahedral_bounds
+from hullmark.joint.passing import passing_pairs
 from hullmark.joint.store import Block, Groups, Layer, LayerRows
 from hullmark.relax.fasthull import fast_hull
 from hullmark.relax.octahedra import octahedra, octahedral_rows
@@ -56,13 +59,15 @@ class Mine:
     """The rows of one layer, and the octahedra of the groups that have been looked at.
 
     `bounds` maps a group to its octahedral bounds, and `fine` to a mask of those that have had all
-    their steps.
+    their steps. `filled` counts the partitions whose rows were added, and `fresh` says that idle
+    ones among them have not been dropped.
     """
 
     layer: Layer
     found: LayerRows
     start: Start | None = None
     fresh: bool = False
+    filled: int = 0
     stop: Callable[[], bool] = never
     bounds: dict[tuple[int, ...], Array] = field(default_factory=dict[tuple[int, ...], Array])
     fine: dict[tuple[int, ...], Mask] = field(default_factory=dict[tuple[int, ...], Mask])
@@ -72,18 +77,16 @@ class Mine:
 
         Arguments:
             relaxation: of one domain; gets the enlarged pool.
-            seen: watched the layer's two nodes.
+            seen: watched the layer's nodes.
             weight: how much each of the ascent's queries matters, `(Q,)`.
         """
         layer = self.layer
-        z = seen.values[layer.pre][0].flatten(1).double().cpu().numpy()
-        y = seen.values[layer.post][0].flatten(1).double().cpu().numpy()
-        a = seen.coefficients[layer.post][0].flatten(1).double().cpu().numpy()
-        function = np.where(z > 0, layer.positive * z, layer.negative * z)
-        loss = np.abs(a * (y - function)) * weight.double().cpu().numpy()[:, None]
+        z, y, loss = self._losses(seen, weight)
         lower, upper = (b.flatten().cpu().numpy() for b in relaxation.bounds[layer.pre])
         open_neurons = np.flatnonzero((lower < 0) & (upper > 0))
-        pairs = _pairs(loss, open_neurons, mining.candidates)
+        order = np.argsort(-loss[:, open_neurons].sum(axis=0), kind="stable")[: mining.candidates]
+        worst = np.sort(open_neurons[order])
+        pairs = np.concatenate([_pairs(worst), passing_pairs(relaxation, layer, worst)])
         if len(pairs) == 0:
             return 0
         self._learn(relaxation, pairs, mining.coarse)
@@ -107,19 +110,46 @@ class Mine:
             relaxation.set_pool(layer.post, self.found.pool(relaxation.program))
         return sum(len(block.groups) for block in kept)
 
-    def fill(self, relaxation: Relaxation, k: int, steps: int) -> None:
-        """Rows of all disjoint groups of `k`, by area: most of what pays, at few forms' cost."""
+    def _losses(self, seen: Ascended, weight: Tensor) -> tuple[Array, Array, Array]:
+        """The points before and after the layer, and what is lost there; each `(Q, total)` over
+        the coordinates of the layer, of which passing values lose nothing."""
+        layer = self.layer
+        values = {j: seen.values[j][0].flatten(1).double().cpu().numpy() for j in layer.nodes}
+        z, y = values[layer.pre], values[layer.post]
+        a = seen.coefficients[layer.post][0].flatten(1).double().cpu().numpy()
+        function = np.where(z > 0, layer.positive * z, layer.negative * z)
+        loss = np.abs(a * (y - function)) * weight.double().cpu().numpy()[:, None]
+        before, after = layer.lifted(values)
+        unlost = np.zeros((len(loss), before.shape[1] - layer.size))
+        return before, after, np.concatenate([loss, unlost], axis=1)
+
+    def restarted(self, start: Start | None) -> "Mine":
+        """The same rows, where the octahedra are to be bounded anew."""
+        stop, fresh, filled = self.stop, self.fresh, self.filled
+        return Mine(self.layer, self.found, start, fresh, filled, stop)
+
+    def fill(self, relaxation: Relaxation, k: int, steps: int, most: int) -> None:
+        """Rows of at most `most` disjoint groups of `k`: most of what pays, at few forms' cost.
+
+        The first time groups are by area, then at random: two neurons are seldom together twice.
+
+        Arguments:
+            relaxation: of one domain; gets the enlarged pool.
+            k: the size of the groups, at most 3.
+            steps: of the ascents for octahedral bounds.
+            most: how many groups.
+        """
         lower, upper = (
             b.flatten().double().cpu().numpy() for b in relaxation.bounds[self.layer.pre]
         )
-        groups = by_area(lower, upper, k)
+        rule = shuffled(k, self.filled) if self.filled else partial(by_area, k=k)
+        self.filled += 1
+        groups = rule(lower, upper)[:most]
         if len(groups) == 0:
             return
         ascent = Ascent(steps, slope_rate=0.1, stop=self.stop)
         bounds = octahedral_bounds(relaxation, self.layer.pre, groups, ascent, self.start)
-        found = fast_hull(bounds, *self._slopes(groups))
-        block = Block(groups[found.group], bounds[found.group], found)
-        self.found.add(block.selected(np.arange(len(found))))
+        self.found.add(Block.of(groups, bounds, fast_hull(bounds, *self.layer.slopes(groups))))
         self.fresh = True
         relaxation.set_pool(self.layer.post, self.found.pool(relaxation.program))
 
@@ -153,15 +183,12 @@ class Mine:
     def _bounds(self, groups: Groups) -> Array:
         return np.stack([self.bounds[g] for g in map(tuple, groups.tolist())])
 
-    def _slopes(self, groups: Groups) -> tuple[Array, Array]:
-        return self.layer.negative[groups], self.layer.positive[groups]
-
     def _separate(
         self, groups: Groups, loss: Array, z: Array, y: Array, mining: Mining
     ) -> tuple[Block, Array]:
         """The rows of all groups at the points that matter to them, and what each point loses."""
         bounds = self._bounds(groups)
-        shapes = octahedra(bounds, *self._slopes(groups))
+        shapes = octahedra(bounds, *self.layer.slopes(groups))
         cost = loss[:, groups].sum(axis=2)
         blocks: list[Block] = []
         costs: list[Array] = []
@@ -169,7 +196,7 @@ class Mine:
             at = rank[:, None]
             point = np.concatenate([z[at, groups], y[at, groups]], axis=1)
             rows = separate_from(shapes, z[at, groups], y[at, groups])
-            blocks.append(Block(groups[rows.group], bounds[rows.group], rows))
+            blocks.append(Block.of(groups, bounds, rows))
             costs.append(_depth(rows, point[rows.group]))
         return _joined(blocks), np.concatenate(costs)
 
@@ -191,26 +218,22 @@ class Mine:
         ]
         at = loss[:, groups].sum(axis=2).argmax(axis=0)[:, None]
         point = np.concatenate([p[at, groups] for p in points], axis=1)
-        found = separate_deep(rows[few], bounds, point, self._slopes(groups))
+        found = separate_deep(rows[few], bounds, point, self.layer.slopes(groups))
         depth = _depth(found, point[found.group])
-        block = Block(groups[found.group], bounds[found.group], found, rows[few])
-        return block.selected(np.arange(len(found))), depth
+        return Block.of(groups, bounds, found, rows[few]), depth
 
     def _settled(self, block: Block) -> Block:
         """The same directions over the octahedra as they are known now."""
         bounds = self._bounds(block.groups)
-        shapes = octahedra(bounds, *self._slopes(block.groups))
+        shapes = octahedra(bounds, *self.layer.slopes(block.groups))
         directions = np.concatenate([block.rows.x, block.rows.y], axis=1)
         rows = rows_for(shapes, np.arange(len(directions)), directions)
-        return Block(block.groups[rows.group], bounds[rows.group], rows).selected(
-            np.arange(len(rows))
-        )
+        return Block.of(block.groups, bounds, rows)
 
 
-def _pairs(loss: Array, neurons: Array, candidates: int) -> Groups:
-    """All pairs `(G, 2)` of those of the neurons that lose most, of losses `(Q, n)`."""
-    order = np.argsort(-loss[:, neurons].sum(axis=0), kind="stable")[:candidates]
-    pairs = list(combinations(np.sort(neurons[order]).tolist(), 2))
+def _pairs(neurons: Array) -> Groups:
+    """All pairs `(G, 2)` of neurons in ascending order."""
+    pairs = list(combinations(neurons.tolist(), 2))
     return np.array(pairs, dtype=np.intp).reshape(len(pairs), 2)
 
 

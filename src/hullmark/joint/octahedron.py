@@ -2,7 +2,8 @@
 
 A group's polytope is given by upper bounds of all `3^k - 1` sums `sum_u a_u x_u` with `a_u` in
 {-1, 0, 1} [kReLU §4.1]. The sums of one neuron are its bounds; those of several are forms of their
-own, bounded in batched backward passes, each form once however many groups share it.
+own, bounded in batched backward passes, each form once however many groups share it. Besides the
+neurons of a layer a group may have values that the layer reads, see `through`.
 """
 
 from dataclasses import dataclass, replace
@@ -12,9 +13,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hullmark.bounds.alpha import Ascent, Forms, Multipliers, ascend
+from hullmark.bounds.aims import Forms
+from hullmark.bounds.alpha import Ascended, Ascent, Multipliers, ascend
 from hullmark.bounds.linear import CHUNK
 from hullmark.bounds.relaxation import Relaxation
+from hullmark.joint.through import Coordinates
 from hullmark.relax.octahedra import octahedral_rows
 
 Array = NDArray[np.float64]
@@ -31,6 +34,13 @@ class Start:
     multipliers: Multipliers
     above: Tensor
     below: Tensor
+
+    @staticmethod
+    def of(seen: Ascended, neurons: Tensor, size: int) -> "Start":
+        """From an ascent over `neurons` `(n,)` and then their negations, of a node's `size`."""
+        place = torch.zeros(size, dtype=torch.long, device=neurons.device)
+        place[neurons] = torch.arange(len(neurons), device=neurons.device)
+        return Start(seen.best, place, place + len(neurons))
 
     def with_rows(self, pool: int, kept: Tensor) -> "Start":
         """After some rows of a pool have been dropped; `kept` is a mask of those there were."""
@@ -53,7 +63,8 @@ def octahedral_bounds(
     Arguments:
         relaxation: of one domain, with bounds of `node` and of everything before it.
         node: the pre-activation.
-        groups: flat indices of neurons, `(G, k)`, all different within a group.
+        groups: coordinates `(G, k)`, all different within a group: flat indices of neurons, and
+            then of the values that the node reads, as `Coordinates` counts them.
         ascent: how each form of two or more neurons is optimised.
         start: multipliers of the neurons themselves, from which those of the forms are made. The
             relaxation's own lines if None.
@@ -65,7 +76,10 @@ def octahedral_bounds(
     Trust: every bound holds in real arithmetic.
     """
     rows = octahedral_rows(groups.shape[1])
-    lower, upper = (b.flatten().double().cpu().numpy() for b in relaxation.bounds[node])
+    size = relaxation.program.network.nodes[node].size
+    passing = bool((groups >= size).any())
+    space = Coordinates.of(relaxation.program.network, node, passing)
+    lower, upper = space.interval(relaxation)
     bounds = np.full((len(groups), len(rows)), np.inf)
     several = np.count_nonzero(rows, axis=1) > 1
     for index in np.flatnonzero(~several):
@@ -81,7 +95,12 @@ def octahedral_bounds(
     codes = np.where(rows == 0, -1, 2 * groups[:, None, :] + (rows < 0))
     codes = np.sort(codes, axis=2)[asked]
     forms, place = np.unique(codes, axis=0, return_inverse=True)
-    found = _upper_bounds(relaxation, node, forms, ascent, start)
+    found = np.full(len(forms), np.inf)
+    # A form of passing values alone starts from nothing that is known of neurons.
+    neurons = (forms >= 0) & (forms < 2 * size)
+    for part, begin in ((neurons.any(axis=1), start), (~neurons.any(axis=1), None)):
+        if part.any():
+            found[part] = _upper_bounds(relaxation, space, forms[part], ascent, begin)
     # A sum is also at most the sum of its parts, rounded up.
     parts = np.where(forms % 2, -lower[forms // 2], upper[forms // 2]) * (forms >= 0)
     apart = parts.sum(axis=1) + np.abs(parts).sum(axis=1) * (8 * np.finfo(np.float64).eps)
@@ -92,14 +111,13 @@ def octahedral_bounds(
 
 def _upper_bounds(
     relaxation: Relaxation,
-    node: int,
+    space: Coordinates,
     forms: Groups,
     ascent: Ascent,
     start: Start | None,
 ) -> Array:
-    size = relaxation.program.network.nodes[node].size
     held = 4 * sum(s[0].numel() for s in relaxation.program.slopes.values())
-    piece = max(1, 4 * CHUNK // max(held, size))
+    piece = max(1, 4 * CHUNK // max(held, space.starts[-1]))
     found: list[Tensor] = []
     for part in torch.as_tensor(forms).split(piece):
         if ascent.stop():
@@ -108,10 +126,10 @@ def _upper_bounds(
         used = part >= 0
         sign = torch.where(part % 2 == 1, 1.0, -1.0) * used
         # Lower bounds of the negated forms.
-        coefficients = torch.zeros(len(part), size, dtype=torch.float64)
+        coefficients = torch.zeros(len(part), space.starts[-1], dtype=torch.float64)
         coefficients.scatter_add_(1, (part // 2).clamp(min=0), sign.double())
         device = relaxation.lower.device
-        aim = Forms(node, coefficients.unsqueeze(0).to(device))
+        aim = Forms(space.split(coefficients.unsqueeze(0).to(device)))
         begin = None if start is None else _blend(start, part.to(device))
         found.append(-ascend(relaxation, aim, ascent, begin).lower[0].double().cpu())
     return torch.cat(found).numpy()
@@ -119,8 +137,9 @@ def _upper_bounds(
 
 def _blend(start: Start, forms: Tensor) -> Multipliers:
     """Slopes averaged and row multipliers added over the neurons of each (negated) form."""
-    used = forms >= 0
-    neuron = (forms // 2).clamp(min=0)
+    neuron = forms // 2
+    used = (forms >= 0) & (neuron < len(start.above))
+    neuron = torch.where(used, neuron, 0)
     query = torch.where(forms % 2 == 1, start.above[neuron], start.below[neuron])
     mean = used / used.sum(dim=1, keepdim=True)
 

@@ -6,19 +6,14 @@ layer share one pool of rows per layer below.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from hullmark.bounds.alpha import (
-    Aim,
-    Ascended,
-    Ascent,
-    Neurons,
-    ascend_in_pieces,
-)
+from hullmark.bounds.aims import Aim, both_signs
+from hullmark.bounds.alpha import Ascended, Ascent, ascend_in_pieces
 from hullmark.bounds.linear import propagate, unstable_neurons
 from hullmark.bounds.objective import Objective
 from hullmark.bounds.relaxation import Relaxation, never
@@ -36,21 +31,24 @@ def nothing() -> float:
 class Plan:
     """How bounds are mined.
 
-    Every layer is first filled with the rows of disjoint groups of `fill` neurons, 0 for none,
-    and those that stay idle are dropped. Then come `rounds` of mining with ascents of `steps` for
-    each layer (if None: 1 in deep networks, else 0), and `objective_rounds` for the objective;
-    `mining` says what a round looks for. After that the worst query is improved until `patience`
-    attempts in a row have brought less than the share `least` of its bound: by sweeps over
-    counterexamples as long as their bounds shrink by more than the share `enough`, else by mining,
-    for all queries together while more than `few` are open.
+    Every layer is first filled with the rows of disjoint groups of `fill` neurons, 0 for none, in
+    as many `partitions` as time allows (if None: 4 in deep networks, else 1), and rows that stay
+    idle are dropped. Then come `rounds` of mining with ascents of `steps` for each layer, and
+    `objective_rounds` for the objective (if None: 0 in deep networks, else 1); `mining` says what
+    a round looks for. After that the worst query is improved until `patience` attempts in a row
+    have brought less than the share `least` of its bound: by sweeps over counterexamples as long
+    as their bounds shrink by more than the share `enough`, else by mining for it alone if no more
+    than `few` are open, else by a further pass over all layers, with `more` partitions in deep
+    networks and a round of mining in others. A partition has at most `groups` groups, and a sweep
+    bounds at most `swept` neurons of a layer.
 
     `stop` ends everything early; `spent` says which share of the time is gone, so that the first
     pass over the layers takes at most the share `first` of it.
     """
 
-    rounds: int | None = None
+    rounds: int = 0
     steps: int = 30
-    objective_rounds: int = 1
+    objective_rounds: int | None = None
     objective_steps: int = 40
     slope_rate: float = 0.2
     row_rate: float = 0.02
@@ -59,17 +57,21 @@ class Plan:
     least: float = 0.05
     enough: float = 0.1
     few: int = 2
+    swept: int = 200
+    groups: int = 100
     fill: int = 3
+    partitions: int | None = None
+    more: int = 3
     first: float = 0.6
     stop: Callable[[], bool] = never
     spent: Callable[[], float] = nothing
 
 
-# From so many layers on, most precision is lost in bounds between them, not in the objective's.
+# Networks with so many layers of nonlinear nodes are deep.
 DEEP = 4
 
 # Rows whose multipliers are no larger for any query are dropped; those of used rows are near 1.
-IDLE = 1e-2
+IDLE = 3e-2
 
 
 class Miner:
@@ -88,25 +90,39 @@ class Miner:
         """Bound every pre-activation in order."""
         program = self.relaxation.program
         inner = [j for j in program.pre_activations if j]
-        rounds = self.plan.rounds
-        if rounds is None:
-            rounds = 1 if len(inner) >= DEEP else 0
+        partitions = self.plan.partitions
+        if partitions is None:
+            partitions = 4 if self.deep else 1
         for place, j in enumerate(inner):
             propagate(self.relaxation, j, sieve=True)
             share = self.plan.first * (place + 1) / len(inner)
-            start = self._tighten(j, rounds, share)
+            start = self._tighten(j, self.plan.rounds, share)
             for i in program.network.consumers[j]:
                 if i in program.slopes:
                     layer = Layer.of(program, i)
                     self.mines[i] = Mine(layer, LayerRows(layer), start, stop=self.plan.stop)
-                    if self.plan.fill and not self.plan.stop():
-                        self.mines[i].fill(self.relaxation, self.plan.fill, self.plan.mining.fine)
+            self._fill(j, partitions, share)
 
     def again(self) -> None:
         """Bound every open pre-activation once more, with rows for what is still lost."""
         for j in self.relaxation.program.pre_activations:
             if j and not self.plan.stop():
-                self._restart(j, self._tighten(j, 1, 1.0))
+                self._restart(j, self._tighten(j, 0 if self.deep else 1, 1.0))
+                self._fill(j, self.plan.more if self.deep else 0, 1.0)
+
+    @property
+    def deep(self) -> bool:
+        """Whether most precision is lost in bounds between layers, not in the objective's."""
+        return sum(j > 0 for j in self.relaxation.program.pre_activations) >= DEEP
+
+    def _fill(self, j: int, partitions: int, share: float) -> None:
+        """Rows of disjoint groups of a pre-activation, until the share of the time is gone."""
+        plan = self.plan
+        for i in self.relaxation.program.network.consumers[j]:
+            for part in range(partitions if plan.fill and i in self.mines else 0):
+                if plan.stop() or (part and plan.spent() >= share):
+                    break
+                self.mines[i].fill(self.relaxation, plan.fill, plan.mining.fine, plan.groups)
 
     def _tighten(self, j: int, rounds: int, share: float) -> Start | None:
         """Optimise the bounds of the open neurons of a pre-activation, mining below it."""
@@ -114,8 +130,6 @@ class Miner:
         neurons = unstable_neurons(relaxation, j)
         if len(neurons) == 0 or not (relaxation.assumes or any(i < j for i in program.slopes)):
             return None
-        ones = torch.ones(len(neurons), device=neurons.device)
-        aim = Neurons(j, neurons.repeat(2), torch.cat([ones, -ones]))
 
         def weigh(seen: Ascended) -> Tensor:
             low, high = seen.lower.chunk(2, dim=1)
@@ -125,8 +139,8 @@ class Miner:
             area = area / (upper - lower).clamp(min=torch.finfo(area.dtype).tiny)
             return torch.nan_to_num(area / area.max().clamp(min=1e-30)).repeat(2)
 
-        seen = self._ascend(aim, rounds, self.plan.steps, weigh, share)
-        start = _start_of(seen, neurons, program.network.nodes[j].size)
+        seen = self._ascend(both_signs(j, neurons), rounds, self.plan.steps, weigh, share)
+        start = Start.of(seen, neurons, program.network.nodes[j].size)
         return self._purged(start)
 
     def _purged(self, start: Start) -> Start:
@@ -154,7 +168,10 @@ class Miner:
         def weigh(seen: Ascended) -> Tensor:
             return (seen.lower[0] <= 0).to(seen.lower)
 
-        rounds = self.plan.objective_rounds if rounds is None else rounds
+        if rounds is None:
+            rounds = self.plan.objective_rounds
+        if rounds is None:
+            rounds = 0 if self.deep else 1
         return self._ascend(objective, rounds, self.plan.objective_steps, weigh, 1.0)
 
     def assuming(self, objective: Objective, query: int) -> "Miner":
@@ -165,7 +182,8 @@ class Miner:
         twin = Miner(self.relaxation.renewed(), self.plan)
         last = len(twin.relaxation.program.network.nodes) - 1
         twin.relaxation.advance(last)
-        twin.relaxation.set_pool(last, objective.assumption(twin.relaxation, query))
+        # Not the key of a node, whose rows it would replace.
+        twin.relaxation.set_pool(last + 1, objective.assumption(twin.relaxation, query))
         for i, mine in self.mines.items():
             known = list(mine.found.blocks)
             found = LayerRows(mine.layer, known, everywhere=len(known))
@@ -210,8 +228,8 @@ class Miner:
         self, case: "Miner", objective: Objective, query: int, lower: Tensor, rounds: int
     ) -> float:
         """Bound counterexamples to a query again; returns by what share their bounds shrank."""
-        shrunk = case.sweep(self.plan.objective_steps)
         only = objective.select(slice(query, query + 1))
+        shrunk = case.sweep(self.plan.objective_steps, case.bound(only, 0).coefficients)
         # Of a query without counterexamples only that it is positive is known, and no number.
         found = math.inf if case.empty() else float(case.bound(only, rounds).lower[0, 0])
         known = float(lower[query])
@@ -222,26 +240,42 @@ class Miner:
         """Whether the bounds of some neuron exclude each other, so that there is no such point."""
         return any(bool((low > high).any()) for low, high in self.relaxation.bounds.values())
 
-    def sweep(self, steps: int) -> float:
-        """Bound every open pre-activation again, by all that is known of the layers above and
-        below it. Returns by how much the widths shrank, relative to what they were."""
+    def sweep(self, steps: int, coefficients: Mapping[int, Tensor]) -> float:
+        """Bound the open pre-activations again, by all that is known of the layers above and below
+        them: in each layer those that lose most where a query has these coefficients.
+
+        Returns:
+            By how much the widths shrank, relative to what they were.
+        """
         before = after = 0.0
         program = self.relaxation.program
         plan = self.plan
         ascent = Ascent(steps, plan.slope_rate, row_rate=plan.row_rate, stop=plan.stop)
         for j in program.pre_activations:
-            neurons = unstable_neurons(self.relaxation, j) if j else torch.zeros(0)
+            neurons = self._losing(j, coefficients) if j else torch.zeros(0)
             if len(neurons) == 0 or self.plan.stop() or self.empty():
                 continue
-            ones = torch.ones(len(neurons), device=neurons.device)
-            aim = Neurons(j, neurons.repeat(2), torch.cat([ones, -ones]))
             before += self._width(j)
-            seen = ascend_in_pieces(self.relaxation, aim, ascent)
+            seen = ascend_in_pieces(self.relaxation, both_signs(j, neurons), ascent)
             low, high = seen.lower.chunk(2, dim=1)
             self.relaxation.refine(j, neurons, low, -high)
             after += self._width(j)
-            self._restart(j, _start_of(seen, neurons, program.network.nodes[j].size))
+            self._restart(j, Start.of(seen, neurons, program.network.nodes[j].size))
         return 1 - after / before if before else 0.0
+
+    def _losing(self, j: int, coefficients: Mapping[int, Tensor]) -> Tensor:
+        """The open neurons of a pre-activation, at most `swept`: those with the largest triangles,
+        weighted by the coefficients on their post-activations."""
+        neurons = unstable_neurons(self.relaxation, j)
+        if len(neurons) <= self.plan.swept:
+            return neurons
+        lower, upper = (b.flatten()[neurons] for b in self.relaxation.bounds[j])
+        height = -lower * upper / (upper - lower)
+        loss = torch.zeros_like(height)
+        for i in self.relaxation.program.network.consumers[j]:
+            if i in coefficients:
+                loss += coefficients[i].flatten(2)[0, 0, neurons].abs() * height
+        return neurons[loss.argsort(descending=True, stable=True)[: self.plan.swept]].sort().values
 
     def _width(self, j: int) -> float:
         lower, upper = self.relaxation.bounds[j]
@@ -253,7 +287,7 @@ class Miner:
         for i in self.relaxation.program.network.consumers[j]:
             if i in self.mines:
                 mine = self.mines[i]
-                self.mines[i] = Mine(mine.layer, mine.found, start or mine.start, stop=mine.stop)
+                self.mines[i] = mine.restarted(start or mine.start)
 
     def _ascend(
         self,
@@ -266,10 +300,10 @@ class Miner:
         """Ascend, and mine at the points found, until the share of the time is gone."""
         plan, relaxation = self.plan, self.relaxation
         last = len(relaxation.program.network.nodes) - 1
-        top = last if isinstance(aim, Objective) else aim.node
-        relaxation.advance(top)
+        top = last + 1 if isinstance(aim, Objective) else aim.node
+        relaxation.advance(min(top, last))
         below = {i: m for i, m in self.mines.items() if i < top}
-        watch = tuple(j for i, m in below.items() for j in (i, m.layer.pre))
+        watch = tuple(j for mine in below.values() for j in mine.layer.nodes)
         ascent = Ascent(steps, plan.slope_rate, row_rate=plan.row_rate, stop=plan.stop)
         seen = ascend_in_pieces(relaxation, aim, ascent, watch=watch)
         best, weight = seen.lower, weigh(seen)
@@ -282,10 +316,3 @@ class Miner:
             seen = ascend_in_pieces(relaxation, aim, ascent, seen.final, watch)
             best, weight = torch.maximum(best, seen.lower), weigh(seen)
         return Ascended(best, seen.best, seen.final, seen.point, seen.values, seen.coefficients)
-
-
-def _start_of(seen: Ascended, neurons: Tensor, size: int) -> Start:
-    """Where the forms of a layer start, from an ascent over `neurons` and then their negations."""
-    place = torch.zeros(size, dtype=torch.long, device=neurons.device)
-    place[neurons] = torch.arange(len(neurons), device=neurons.device)
-    return Start(seen.best, place, place + len(neurons))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from hullmark.bounds.alpha import Ascent
-from hullmark.bounds.methods import ascend_in_pieces, bound_by_rows
+from hullmark.bounds.methods import ascend_queries, bound_by_rows
 from hullmark.bounds.objective import Objective
 from hullmark.bounds.rounding import down
 from hullmark.errors import Unsupported
@@ -107,7 +107,7 @@ def _prima(task: Task, options: MethodOptions) -> Bounded:
     scheme = replace(plain, neurons=timed(plain.neurons), forms=timed(plain.forms))
     relaxation = task.relaxation()
     rows = sum(len(r) for r in krelu_propagate(relaxation, scheme).values())
-    parts = [_known(ascend_in_pieces(relaxation, part, queries)[0]) for part in task.parts()]
+    parts = [_known(ascend_queries(relaxation, part, queries)[0]) for part in task.parts()]
     lower = _array(torch.cat(parts))
     positive = bool(np.all(lower[: task.cases] > 0))
     return Bounded(lower, positive, rows, not task.clock.expired())
