@@ -421,17 +421,18 @@ def test_bounds_are_lines_and_a_record(
     monkeypatch.setattr(importlib.import_module("hullmark.verify"), "bound", fake)
     file = tmp_path / "bounds.json"
     options = ("--method", "mk", "--k", 3, "--groups", "gain", "--seconds", 1.5, "--json", file)
-    assert call("bound", "a.onnx", "b.vnnlib", *options) == 0
+    more = ("--overlap", 0, "--block", 7)
+    assert call("bound", "a.onnx", "b.vnnlib", *options, *more) == 0
     assert capsys.readouterr().out.splitlines() == [
         "Y_0   [-1, 2]   lower and upper attained",
         "Y_1   [0.5, ∞]",
         "mk stopped after 1.50 s   worst margin ≥ -0.25   12 joint rows   attained by an input",
     ]
-    assert asked == [
-        {"method": "mk", "k": 3, "groups": "gain", "seconds": 1.5, "device": "cpu", "seed": 0}
-    ]
+    rule = {"k": 3, "groups": "gain", "overlap": 0, "block": 7}
+    assert asked == [{"method": "mk", "seconds": 1.5, "device": "cpu", "seed": 0, **rule}]
     record = json.loads(file.read_text())
-    assert (record["network"], record["method"], record["k"]) == ("a.onnx", "mk", 3)
+    assert (record["network"], record["method"]) == ("a.onnx", "mk")
+    assert {name: record[name] for name in rule} == rule
     assert record["margins"] == [3.0, -0.25] and record["upper"] == [2.0, None]
     assert record["attained"][0] == {"end": "margin", "index": 1, "input": [0.5], "gap": 1e-9}
     assert (record["rows"], record["complete"], record["proved"]) == (12, False, False)

@@ -4,16 +4,18 @@ import math
 import sys
 from collections.abc import Callable, Mapping
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 import torch
 from exactly import Rng, exactly, output_at, rectified_network
 
-from hullmark.bounds.linear import Dual, backward, propagate
+from hullmark.bounds.alpha import Ascent, propagate_optimised
+from hullmark.bounds.linear import propagate
 from hullmark.bounds.objective import Objective, output_objective
-from hullmark.bounds.pools import Pool
 from hullmark.bounds.program import Program
 from hullmark.bounds.relaxation import Relaxation
 from hullmark.cuts.cutloop import CutBound, CutOptions, CutProgram, cut_loop, run_optimum
@@ -114,7 +116,7 @@ def test_a_network_may_end_in_relus() -> None:
     separators = [propagated_groups(relaxation, 2, np.array([[0, 1]]))]
     query = Query(np.array([[1.0, -1.0]]), None, np.zeros(1))
     found = cut_loop(CutProgram(encoding, query.goals(encoding)), separators, CutOptions())
-    assert found.history[0] == pytest.approx(-0.5) and found.lower == pytest.approx(0, abs=SOLVED)
+    assert found.lower == pytest.approx(0, abs=SOLVED)
     values = encoding.values(np.array([0.5, 0.5, 0.5, 0.6, 0.7]))
     assert values[2].tolist() == [0.6, 0.7]
 
@@ -190,56 +192,56 @@ def all_pairs(relaxation: Relaxation) -> list[ReluGroups]:
     return found
 
 
-def looped(seed: int, options: CutOptions) -> tuple[CutBound, CutProgram, Relaxation, Objective]:
+class Looped(NamedTuple):
+    """A cut loop with all pairs, and the bound of every round."""
+
+    found: CutBound
+    program: CutProgram
+    relaxation: Relaxation
+    objective: Objective
+    history: list[float]
+
+
+def recorded(program: CutProgram) -> list[float]:
+    """The bounds that the program proves from now on."""
+    history, solve = list[float](), program.solve
+
+    def noted(seconds: float = math.inf) -> tuple[Solution | None, float]:
+        solution, bound = solve(seconds)
+        history.append(bound)
+        return solution, bound
+
+    program.solve = noted  # type: ignore[method-assign]
+    return history
+
+
+def looped(seed: int, options: CutOptions) -> Looped:
     network, lower = deep(np.random.default_rng(seed))
     relaxation = relaxed(network, lower, -lower)
     encoding = encode(relaxation)
     objective = output_objective(relaxation.program).select(slice(0, 1))
     program = CutProgram(encoding, Query.of(objective, 0).goals(encoding))
-    return cut_loop(program, all_pairs(relaxation), options), program, relaxation, objective
+    history = recorded(program)
+    found = cut_loop(program, all_pairs(relaxation), options)
+    return Looped(found, program, relaxation, objective, history)
 
 
 def test_bounds_rise_and_rest_on_the_rows_that_are_named() -> None:
     gained = 0
     for seed in range(5):
-        found, program, relaxation, objective = looped(seed, CutOptions(least_gain=0.0))
+        found, program, _, objective, history = looped(seed, CutOptions(least_gain=0.0))
         assert found.converged
-        assert all(b >= a - SOLVED for a, b in zip(found.history, found.history[1:], strict=False))
-        assert found.lower == max(found.history)
-        gained += found.lower > found.history[0] + 0.01
-        assert len(found.rows) == len(found.multipliers) == len(found.origin)
+        assert all(b >= a - SOLVED for a, b in pairwise(history))
+        assert found.lower == max(history)
+        gained += found.lower > history[0] + 0.01
+        assert len(found.rows) == len(found.multipliers)
         assert np.all(found.multipliers > 0)
-        assert np.all(found.origin[:, 0] < program.separations)
         # The program of the named rows alone has the same optimum.
         again = CutProgram(program.encoding, Query.of(objective, 0).goals(program.encoding))
         again.hold(found.rows)
         assert len(again.added) == len(found.rows)
         assert again.solve()[1] == pytest.approx(found.lower, abs=10 * SOLVED)
-        # And so has a backward pass with the multipliers.
-        assert as_backward(found, relaxation, objective) == pytest.approx(found.lower, abs=1e-5)
     assert gained >= 3
-
-
-def as_backward(found: CutBound, relaxation: Relaxation, objective: Objective) -> float:
-    """The bound of a backward pass with the slopes and multipliers of a linear program."""
-    network = relaxation.program.network
-    coefficients: dict[int, torch.Tensor] = {}
-    row = np.repeat(np.arange(len(found.rows)), np.diff(found.rows.start))
-    for j in sorted(set(found.rows.node.tolist())):
-        chosen = found.rows.node == j
-        dense = np.zeros((len(found.rows), network.nodes[j].size))
-        dense[row[chosen], found.rows.neuron[chosen]] = found.rows.coefficient[chosen]
-        coefficients[j] = torch.as_tensor(dense.reshape(-1, *network.nodes[j].shape))
-    gamma: dict[int, torch.Tensor] = {}
-    if coefficients:
-        relaxation.pools[0] = Pool(coefficients, torch.as_tensor(found.rows.rhs))
-        gamma[0] = torch.as_tensor(found.multipliers).reshape(1, 1, -1)
-    slopes: dict[int, torch.Tensor] = {}
-    for i, values in found.slopes.items():
-        own = relaxation.lines[i].lower_slope[0].numpy()
-        slopes[i] = torch.as_tensor(np.where(np.isnan(values), own, values)).reshape(1, 1, -1)
-    start = objective.mixed(relaxation, torch.ones_like(objective.bound))
-    return float(backward(relaxation, *start, Dual(slopes, {}, gamma)).lower[0, 0])
 
 
 def test_rows_without_multipliers_leave() -> None:
@@ -250,14 +252,15 @@ def test_rows_without_multipliers_leave() -> None:
 
 
 def test_a_loop_ends_when_it_is_told_to() -> None:
-    free = looped(0, CutOptions())[0]
-    assert len(free.history) > 2
-    assert len(looped(0, CutOptions(rounds=1))[0].history) == 2
-    assert len(looped(0, CutOptions(stop=lambda: True))[0].history) == 1
-    assert len(looped(0, CutOptions(target=free.history[0] - 1))[0].history) == 1
+    whole = looped(0, CutOptions())
+    free = whole.history
+    assert len(free) > 2
+    assert len(looped(0, CutOptions(rounds=1)).history) == 2
+    assert len(looped(0, CutOptions(stop=lambda: True)).history) == 1
+    assert len(looped(0, CutOptions(target=free[0] - 1)).history) == 1
     # Without any time the bound is that of no multipliers, and still one.
     hurried = looped(0, CutOptions(seconds=0.0))[0]
-    assert -math.inf < hurried.lower <= free.lower + SOLVED
+    assert -math.inf < hurried.lower <= whole.found.lower + SOLVED
 
 
 Solver = Callable[[Model, float], Solution | None]
@@ -335,6 +338,32 @@ def test_kpoly_keeps_what_it_has_when_time_runs_out() -> None:
     assert widths[-1] < min(widths[:-1])
 
 
+def test_kpoly_falls_back_on_what_is_known_when_time_runs_out() -> None:
+    network, lower = deep(np.random.default_rng(0))
+    program = Program.compile(network)
+    sides = program.enclosing(lower, -lower)
+    better = Relaxation(program, *(s.unsqueeze(0) for s in sides))
+    propagate_optimised(better, Ascent(steps=20))
+    second = list(better.bounds)[-1]
+    for patience in (0, 8, 10**6):
+        left = iter(range(patience + 1))
+        options = KPolyOptions(
+            1, stop=lambda left=left: next(left, None) is None, known=better.bounds
+        )
+        found = kpoly(program, *sides, output_objective(program), options)
+        ends = found.relaxation.bounds[second]
+        assert torch.all(ends[0] >= better.bounds[second][0] - SOLVED)
+        assert torch.all(ends[1] <= better.bounds[second][1] + SOLVED)
+        assert found.complete == (patience == 10**6)
+    # With time enough the bounds are those of the linear programs alone: a lie changes nothing.
+    known = {j: (low / 2, high / 2) for j, (low, high) in better.bounds.items()}
+    both = [
+        kpoly(program, *sides, output_objective(program), KPolyOptions(1, known=some))
+        for some in ({}, known)
+    ]
+    assert np.array_equal(both[0].lower, both[1].lower)
+
+
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_either_precision_is_sound(dtype: torch.dtype) -> None:
     for seed in range(4):
@@ -405,7 +434,9 @@ def test_separators_may_hand_over_anything_that_holds() -> None:
         zero, one = np.zeros(1, dtype=np.intp), np.ones(1)
         return Inequalities(np.array([0, 1]), zero, zero, one, np.array([0.5]))
 
-    found = cut_loop(CutProgram(encoding, query.goals(encoding)), [half], CutOptions())
-    assert found.history[0] == pytest.approx(-1) and found.lower == pytest.approx(-0.5)
+    program = CutProgram(encoding, query.goals(encoding))
+    history = recorded(program)
+    found = cut_loop(program, [half], CutOptions())
+    assert history[0] == pytest.approx(-1) and found.lower == pytest.approx(-0.5)
     assert found.converged and found.multipliers == pytest.approx([1])
-    assert found.origin.tolist() == [[0, 0]]
+    assert found.rows.all_proofs() == (None,) and found.rows.derived() == ()

@@ -1,5 +1,6 @@
 """Networks as linear programs: every point of the network is feasible, exactly."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 from itertools import product
@@ -20,7 +21,6 @@ from hypothesis import strategies as st
 
 from hullmark.bounds.linear import Dual, backward, propagate
 from hullmark.bounds.objective import output_objective
-from hullmark.bounds.pools import Pool
 from hullmark.bounds.program import Program
 from hullmark.bounds.relaxation import Relaxation
 from hullmark.encode import Encoding, Inequalities, Query, encode
@@ -31,7 +31,7 @@ from hullmark.lp.program import Sparse, Vector
 from hullmark.lp.safe import safe_bound
 from hullmark.network import ops
 from hullmark.network.graph import Builder, Network
-from hullmark.rows import Indicator, Propagated, Row, Value
+from hullmark.rows import Propagated, Row, Value
 
 Values = dict[int, Vector]
 
@@ -269,7 +269,7 @@ def test_rows_say_the_same_over_columns() -> None:
             Row(tuple(zip(names, f.tolist(), strict=True)), 0.5, frozenset(), Propagated())
             for f in factors
         ]
-        matrix, rhs = encoding.rows(Inequalities.of_rows(given_rows))
+        matrix, rhs = encoding.rows(inequalities(given_rows))
         x = rng.uniform(-0.2, 0.2, 3)
         values = exact_values(network, x)
         terms = exact_times(matrix, placed_point(encoding, values))
@@ -284,18 +284,33 @@ def test_rows_say_the_same_over_columns() -> None:
     assert 0 < dropped < 20
 
 
-def test_rows_of_pools_are_their_rows() -> None:
+def test_rows_may_be_taken_and_joined() -> None:
     rng = np.random.default_rng(3)
-    coefficients = {j: torch.as_tensor(rng.normal(size=(4, 2, 3))) for j in (1, 5)}
-    coefficients[5][1] = 0
-    pool = Pool(coefficients, torch.as_tensor(rng.normal(size=4)))
-    found = Inequalities.of_pool(pool)
+    names = [[Value(1, 0), Value(5, 2)], [Value(5, 1)], [Value(1, 3), Value(1, 4), Value(5, 0)]]
+    rows = [
+        Row(tuple((n, float(rng.normal())) for n in some), 0.5, frozenset(), Propagated())
+        for some in names
+    ]
+    found = inequalities(rows)
     values = {j: rng.normal(size=6) for j in (1, 5)}
-    points = {j: torch.as_tensor(v).reshape(1, 1, 2, 3) for j, v in values.items()}
-    np.testing.assert_allclose(found.excess(values), pool.excess(points)[0, 0].numpy())
+    exact = {n: Fraction(values[n.node][n.neuron]) for some in names for n in some}
+    wanted = np.array([float(row.excess(exact)) for row in rows])
+    np.testing.assert_allclose(found.excess(values), wanted)
     joined = Inequalities.joined([Inequalities.none(), found.take(np.array([2])), found])
-    wanted = found.excess(values)[[2, 0, 1, 2, 3]]
-    np.testing.assert_allclose(joined.excess(values), wanted)
+    np.testing.assert_allclose(joined.excess(values), wanted[[2, 0, 1, 2]])
+    assert joined.all_proofs() == (None,) * 4 and joined.derived() == ()
+
+
+def inequalities(rows: Sequence[Row]) -> Inequalities:
+    """Rows over values, without their derivations."""
+    terms = [term for row in rows for term in row.terms]
+    return Inequalities(
+        np.cumsum([0, *(len(row.terms) for row in rows)]),
+        np.array([name.node for name, _ in terms], dtype=np.intp),
+        np.array([name.neuron for name, _ in terms], dtype=np.intp),
+        np.array([c for _, c in terms]),
+        np.array([row.rhs for row in rows]),
+    )
 
 
 def test_what_has_no_column_is_refused() -> None:
@@ -305,15 +320,13 @@ def test_what_has_no_column_is_refused() -> None:
     with pytest.raises(BadInput):
         encoding.goal(np.ones(4))
     with pytest.raises(BadInput):
-        encoding.rows(Inequalities.of_rows([_row(Value(3, 1))]))
-    with pytest.raises(BadInput):
-        Inequalities.of_rows([_row(Indicator(1, 0))])
+        encoding.rows(inequalities([_row(Value(3, 1))]))
     both = torch.cat([relaxation.lower, relaxation.lower])
     with pytest.raises(BadInput):
         encode(Relaxation(relaxation.program, both, both))
 
 
-def _row(name: Value | Indicator) -> Row:
+def _row(name: Value) -> Row:
     return Row(((name, 1.0),), 1.0, frozenset(), Propagated())
 
 

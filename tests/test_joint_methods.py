@@ -270,8 +270,9 @@ def test_every_rule_of_grouping(method: str) -> None:
     network, box = random_network(2, 4, 4, 1, seed=1), Box([-1, -1], [1, 1])
     plain = ends(network, box, "alpha")
     found = {
-        rule: hm.bound(model_of(network), box, method=method, k=2, groups=rule, seed=2)
+        rule: hm.bound(model_of(network), box, method=method, k=k, groups=rule, seed=2)
         for rule in JOINT[method].rules
+        for k in (None if rule == "adaptive" else 2,)
     }
     for rule, report in found.items():
         assert report.rows > 0 or method == "kpoly", rule
@@ -303,11 +304,19 @@ def test_boxes_share_the_property() -> None:
         ("ibp", {"k": 2}, "method ibp relaxes no groups and takes no k$"),
         ("alpha", {"groups": "area"}, "method alpha relaxes no groups and takes no groups"),
         ("triangle", {"k": 1}, "method triangle relaxes no groups and takes no k"),
-        ("kpoly", {"k": 7}, "method kpoly takes a k from 2 to 6, not 7"),
-        ("krelu", {"k": 1}, "method krelu takes a k from 2 to 6, not 1"),
+        ("kpoly", {"k": 7}, "method kpoly takes a k from 1 to 6, not 7"),
+        ("krelu", {"k": 0}, "method krelu takes a k from 1 to 6, not 0"),
+        ("krelu", {"k": 4, "groups": "adaptive"}, "adaptive choose k themselves and take none$"),
+        ("prima", {"groups": "adaptive"}, "prima takes groups by overlap, area, random, not 'ad"),
+        ("alpha", {"overlap": 1}, "method alpha relaxes no groups and takes no overlap$"),
+        ("krelu", {"block": 60}, "groups by area take no block; groups by overlap do$"),
+        ("prima", {"groups": "random", "overlap": 0}, "by random take no overlap; groups by over"),
+        ("prima", {"overlap": 3}, "groups of 3 share from 0 to 2 neurons, not 3$"),
+        ("kpoly", {"groups": "overlap", "overlap": -1}, "share from 0 to 2 neurons, not -1$"),
+        ("prima", {"block": 2}, "a block of 2 neurons has no groups of 3$"),
         ("prima", {"k": 4}, "method prima takes a k from 2 to 3, not 4"),
         ("mined", {"groups": "area"}, "method mined takes groups by gain, not 'area'"),
-        ("kpoly", {"groups": "gain"}, "takes groups by area, overlap, random, not 'gain'"),
+        ("kpoly", {"groups": "gain"}, "groups by area, overlap, adaptive, random, not 'gain'"),
         ("mk", {"groups": "luck"}, "takes groups by area, overlap, gain, random, not 'luck'"),
         ("mined", {"seconds": 0}, "a time limit must be positive, not 0"),
         ("alpha", {"seconds": float("nan")}, "a time limit must be positive, not nan"),

@@ -1,6 +1,7 @@
 """Rows over a whole layer: M_k and single neurons over their inputs, in a cut loop."""
 
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 from itertools import combinations
@@ -13,7 +14,7 @@ from exactly import exactly, values_at
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
 
-from inputs import goldens
+from inputs import Golden, goldens
 
 from hullmark.bounds.linear import propagate
 from hullmark.bounds.program import Program
@@ -21,10 +22,11 @@ from hullmark.bounds.relaxation import Relaxation
 from hullmark.bounds.rounding import faithful_arithmetic
 from hullmark.cuts.cutloop import CutBound, CutOptions, CutProgram, cut_loop
 from hullmark.cuts.layers import DisjunctiveGroups, NeuronHulls
-from hullmark.encode import Encoding, encode
+from hullmark.encode import Encoding, Proof, encode
 from hullmark.errors import BadInput
 from hullmark.network import ops
 from hullmark.network.graph import Builder, Network
+from hullmark.rows import Combined, Row, Value
 
 PATIENT = CutOptions(rounds=60, least_gain=-1.0)
 
@@ -119,19 +121,73 @@ def test_rows_that_a_later_layer_builds_on_stay(data: Path) -> None:
     assert solution is not None
     first, second = encoding.kinks
 
-    def rows() -> tuple[set[tuple[int, ...]], set[tuple[int, ...]]]:
-        """The numbers of the rows that end in each layer."""
+    def rows() -> tuple[set[Proof | None], set[Proof | None]]:
+        """The proofs of the rows that end in each layer."""
         added = program.added
         last = np.maximum.reduceat(added.node, added.start[:-1])
-        one, two = (set(map(tuple, program.origin[last == n].tolist())) for n in (first, second))
+        proofs = np.array(added.all_proofs(), dtype=object)
+        one, two = (set(proofs[last == n].tolist()) for n in (first, second))
         return one, two
 
     early, late = rows()
-    idle = {tuple(o) for o in program.origin[program.multipliers(solution) == 0].tolist()}
-    assert early & idle
+    proofs = np.array(program.added.all_proofs(), dtype=object)
+    assert early & set(proofs[program.multipliers(solution) == 0].tolist())
     program.purge(solution, 0)
     assert rows()[0] == early
     assert rows()[1] < late
+
+
+def leaves_hold(rows: Sequence[Row], golden: Golden, rng: np.random.Generator) -> None:
+    """Every row and all that it rests on, at random points in exact arithmetic."""
+    exact = exactly(golden.network)
+    for _ in range(5):
+        x = rng.uniform(golden.box.lower, golden.box.upper)
+        at = {0: np.array([Fraction(float(v)) for v in x]), **dict(values_at(exact, x))}
+        named = {Value(j, i): v for j, part in at.items() for i, v in enumerate(part)}
+        for row in rows:
+            assert all(parent.excess(named) <= 0 for parent in row.ancestry())
+
+
+@pytest.mark.parametrize(("rows", "k"), [("neurons", 1), ("layer", 1), ("layer", 2), ("layer", 3)])
+def test_rows_carry_their_derivations(data: Path, rows: str, k: int) -> None:
+    rng, total, deep = np.random.default_rng(0), 0, 0
+    for golden in [g for g in goldens(data) if g.network.output_size == 1][3::5]:
+        encoding = encoded(golden.network, golden.box.lower, golden.box.upper)
+        found = bounded(encoding, 1, rows, k).rows
+        derived = found.derived()
+        assert len(derived) == len(found)
+        total += len(derived)
+        for row, rhs in zip(derived, found.rhs.tolist(), strict=True):
+            assert row.rhs == rhs and row.derived()
+            # The right-hand side is the least one, nearly.
+            assert not replace(row, rhs=rhs - 1e-5).derived()
+            parents = [r for r in row.ancestry() if isinstance(r.derivation, Combined)]
+            assert all(parent.derived() for parent in parents)
+            deep += any(len(p.derivation.kinks) == k and p is not row for p in parents)
+        leaves_hold(derived, golden, rng)
+    assert total >= 10
+    assert deep > 0 or rows == "neurons"
+
+
+@pytest.mark.parametrize(("rows", "k"), [("neurons", 1), ("layer", 2)])
+def test_no_wrong_multiplier_passes(data: Path, rows: str, k: int) -> None:
+    golden = next(g for g in goldens(data) if g.name == "random-11-23-2x4x4x1")
+    encoding = encoded(golden.network, golden.box.lower, golden.box.upper)
+    changed = 0
+    for row in bounded(encoding, 1, rows, k).rows.derived():
+        combined = row.derivation
+        assert isinstance(combined, Combined)
+        for index, pattern in enumerate(combined.patterns):
+            for place, (member, weight) in enumerate(pattern):
+                for wrong in (-weight, 0.5 * weight, 2 * weight):
+                    lie = (*pattern[:place], (member, wrong), *pattern[place + 1 :])
+                    patterns = (
+                        *combined.patterns[:index], lie, *combined.patterns[index + 1 :]
+                    )  # fmt: skip
+                    false = replace(row, derivation=replace(combined, patterns=patterns))
+                    changed += not false.derived()
+                    assert wrong > 0 or not false.derived()
+    assert changed > 10
 
 
 def test_rows_hold_in_a_network_with_convolutions_and_a_skip() -> None:

@@ -134,7 +134,15 @@ def bound(  # noqa: PLR0913 (the parser takes one parameter for each option)
     ] = None,
     groups: Annotated[
         str | None,
-        typer.Option(help="How they are chosen: area, overlap, gain or random."),
+        typer.Option(help="How they are chosen: area, overlap, gain, adaptive or random."),
+    ] = None,
+    overlap: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Neurons that two groups by overlap may share: 1."),
+    ] = None,
+    block: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Neurons in a block of groups by overlap: 50."),
     ] = None,
     seconds: Annotated[
         float | None,
@@ -161,11 +169,14 @@ def bound(  # noqa: PLR0913 (the parser takes one parameter for each option)
             method=method,
             k=k,
             groups=groups,
+            overlap=overlap,
+            block=block,
             seconds=seconds,
             device=device,
             seed=seed,
         )
-        report.write(results.bound_record(found) | {"k": k, "groups": groups}, "")
+        asked = {"k": k, "groups": groups, "overlap": overlap, "block": block}
+        report.write(results.bound_record(found) | asked, "")
         _tell_bounds(found)
 
 

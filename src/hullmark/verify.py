@@ -119,6 +119,8 @@ def bound(  # noqa: PLR0913 (what the command line takes has the same names here
     method: str = "alpha",
     k: int | None = None,
     groups: str | None = None,
+    overlap: int | None = None,
+    block: int | None = None,
     seconds: float | None = None,
     objective: Array | None = None,
     device: str = "cpu",
@@ -134,7 +136,10 @@ def bound(  # noqa: PLR0913 (what the command line takes has the same names here
             "deeppoly", "crown", "alpha", "best", or with joint rows "triangle", "refinezono",
             "krelu", "kpoly", "prima", "mined", "multivariate", "mk".
         k: the number of neurons that are relaxed together; the method's own choice if None.
-        groups: how they are chosen: "area", "overlap", "gain" or "random"; None likewise.
+        groups: how they are chosen: "area", "overlap", "gain", "adaptive" or "random"; None
+            likewise.
+        overlap, block: of overlapping groups: how many neurons two may share, and how many there
+            are in a block of them; None likewise.
         seconds: wall-clock time, loading included; what is known by then is returned. Methods of
             one pass take the time of that pass.
         objective: rows to bound instead of single outputs, `(k,)` or `(m, k)`.
@@ -162,7 +167,7 @@ def bound(  # noqa: PLR0913 (what the command line takes has the same names here
     from hullmark.methods.ask import bound_queries
     from hullmark.methods.names import MethodOptions, check
 
-    options = check(method, MethodOptions(k, groups, seconds, seed))
+    options = check(method, MethodOptions(k, groups, seconds, seed, overlap, block))
     program = Program.compile(model.network, device)
     answers: list[Answer] = []
     for done, (box, members) in enumerate(boxes):

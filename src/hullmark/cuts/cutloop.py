@@ -8,13 +8,15 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 
 from hullmark.bounds.program import Program
 from hullmark.bounds.relaxation import never
-from hullmark.encode import Encoding, Goal, Inequalities, Query
+from hullmark.cuts.naming import Naming
+from hullmark.encode import Encoding, Goal, Inequalities, Proof, Query
 from hullmark.lp.highs import Model, Solution
 from hullmark.lp.program import Indices, Vector
 from hullmark.lp.safe import safe_bound
@@ -53,11 +55,10 @@ class CutBound:
     """The best bound of a cut loop.
 
     `lower`: the bound; `rows` and `multipliers` `(r,)`, positive: the rows added that it rests
-    on; `origin` `(r, 2)`: for each the number of the separation, counted over the life of the
-    program, that found it, and its place therein; `slopes`: per rectifier `(size,)`, as
-    `Encoding.slopes`; `history`: the bound of every round; `point`: the inputs of the last
-    optimum, within the domain's box; None if there was no solution. `converged`: whether nothing
-    violated was found at the last optimum.
+    on, with their proofs; `slopes`: per rectifier `(size,)`, as `Encoding.slopes`; `mix`: the
+    multipliers of the goals, `(goals,)`; `point`: the inputs of the last optimum, within the
+    domain's box; None if there was no solution. `converged`: whether nothing violated was found
+    at the last optimum.
 
     Trust: `lower` holds in real arithmetic for the domain if the rows do; all else is a hint.
     """
@@ -65,9 +66,8 @@ class CutBound:
     lower: float
     rows: Inequalities
     multipliers: Vector
-    origin: Indices
     slopes: Mapping[int, Vector]
-    history: tuple[float, ...]
+    mix: Vector
     seconds: float
     point: Vector | None
     converged: bool
@@ -86,11 +86,15 @@ class CutProgram:
         self.encoding = encoding
         self.model = Model(program)
         self.added = Inequalities.none()
-        self.origin = np.zeros((0, 2), dtype=np.intp)
-        self.separations = 0
+        self._goals = len(goals)
         self._own = program.matrix.rows
         self._idle = np.zeros(0, dtype=np.intp)
         self._read = np.zeros(program.matrix.columns, dtype=np.bool_)
+
+    @cached_property
+    def naming(self) -> Naming:
+        """What the columns and rows of the encoding are."""
+        return Naming(self.encoding)
 
     def keep(self, columns: Indices) -> None:
         """Never drop a row that reads no other columns: a separator builds on such rows.
@@ -122,29 +126,33 @@ class CutProgram:
         row = np.repeat(np.arange(len(found)), np.diff(found.start))
         np.maximum.at(size, row, np.abs(found.coefficient))
         chosen = np.flatnonzero(found.excess(values) > violation * size)
-        self.separations += 1
-        if not len(chosen):
-            return 0
-        self._append(found.take(chosen), chosen)
+        if len(chosen):
+            self.hold(found.take(chosen))
         return len(chosen)
 
     def hold(self, rows: Inequalities) -> None:
-        """Add rows that are known already, violated or not; they count as a separation."""
-        self.separations += 1
-        self._append(rows, np.arange(len(rows)))
-
-    def _append(self, rows: Inequalities, places: Indices) -> None:
+        """Add rows that are known already, violated or not."""
         matrix, rhs = self.encoding.rows(rows)
         wide = matrix.widened(self.model.program.matrix.columns)
         self.model.add(wide, np.full(len(rows), -np.inf), rhs)
         self.added = Inequalities.joined([self.added, rows])
-        number = np.full(len(rows), self.separations - 1)
-        self.origin = np.concatenate([self.origin, np.stack([number, places], axis=1)])
         self._idle = np.concatenate([self._idle, np.zeros(len(rows), dtype=np.intp)])
 
     def multipliers(self, solution: Solution) -> Vector:
         """Of the rows added, at least 0."""
         return np.maximum(0.0, -solution.duals[self._own :])
+
+    def mix(self, solution: Solution) -> Vector:
+        """How the goals are mixed by their multipliers, `(goals,)`, at least 0."""
+        if self._goals == 1:
+            return np.ones(1)
+        return np.maximum(0.0, solution.duals[self._own - self._goals : self._own])
+
+    def parents(self, rows: Indices) -> list[int | Proof | None]:
+        """What rows of the program are: the number of one of the encoding's, or an added one's
+        proof."""
+        proofs = self.added.all_proofs()
+        return [r if r < self._own else proofs[r - self._own] for r in rows.tolist()]
 
     def purge(self, solution: Solution, rounds: int) -> None:
         """Note which rows had no multiplier, and drop the slack ones among those that had none
@@ -160,7 +168,7 @@ class CutProgram:
             return
         self.model.drop(self._own + gone)
         kept = np.delete(np.arange(len(self._idle)), gone)
-        self.added, self.origin = self.added.take(kept), self.origin[kept]
+        self.added = self.added.take(kept)
         self._idle = self._idle[kept]
 
 
@@ -203,10 +211,10 @@ def cut_loop(
         if converged:
             break
     seconds = time.perf_counter() - started
-    return best.bound(tuple(history), seconds, point, converged)
+    return best.bound(seconds, point, converged)
 
 
-class Attained(NamedTuple):
+class Optimum(NamedTuple):
     """An input, a value that the query does not exceed there, and how far above the bound it is."""
 
     input: Vector
@@ -214,7 +222,7 @@ class Attained(NamedTuple):
     gap: float
 
 
-def run_optimum(found: CutBound, query: Query, program: Program, top: int) -> Attained | None:
+def run_optimum(found: CutBound, query: Query, program: Program, top: int) -> Optimum | None:
     """The network run on the input of the last optimum: a small gap says the bound is exact.
 
     Arguments:
@@ -231,7 +239,7 @@ def run_optimum(found: CutBound, query: Query, program: Program, top: int) -> At
         return None
     point = program.tensor(found.point).double().cpu().numpy()
     value = query.value(program, top, point)
-    return Attained(point, value, math.nextafter(value - found.lower, math.inf))
+    return Optimum(point, value, math.nextafter(value - found.lower, math.inf))
 
 
 class _Best:
@@ -241,7 +249,7 @@ class _Best:
         self._program = program
         self._lower = -math.inf
         self._rows, self._multipliers = Inequalities.none(), np.zeros(0)
-        self._origin = np.zeros((0, 2), dtype=np.intp)
+        self._mix = np.ones(1)
         self._slopes: dict[int, Vector] = {}
 
     def see(self, solution: Solution | None, lower: float) -> None:
@@ -255,20 +263,17 @@ class _Best:
         multipliers = program.multipliers(solution)
         used = np.flatnonzero(multipliers > 0)
         self._rows, self._multipliers = program.added.take(used), multipliers[used]
-        self._origin = program.origin[used]
+        self._mix = program.mix(solution)
         self._slopes = program.encoding.slopes(program.model.program, solution.duals)
 
-    def bound(
-        self, history: tuple[float, ...], seconds: float, point: Vector | None, converged: bool
-    ) -> CutBound:
+    def bound(self, seconds: float, point: Vector | None, converged: bool) -> CutBound:
         """The result."""
         return CutBound(
             self._lower,
             self._rows,
             self._multipliers,
-            self._origin,
             self._slopes,
-            history,
+            self._mix,
             seconds,
             point,
             converged,

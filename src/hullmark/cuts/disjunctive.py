@@ -22,9 +22,9 @@ from hullmark.cuts.generator import (
 )
 from hullmark.errors import BadInput
 from hullmark.lp.highs import solve
-from hullmark.lp.program import Program, Vector
+from hullmark.lp.program import Indices, Program, Vector
 from hullmark.lp.safe import safe_bound
-from hullmark.rows import Combined, Kink, Name, Row, combine
+from hullmark.rows import Combined, Kink, Name, Row
 
 DEPTH = 1e-6
 """A cut is kept if it passes the point at this distance, in units of the box, or more."""
@@ -43,6 +43,11 @@ class Cut:
     y: Vector
     rhs: float
     multipliers: Multipliers
+
+    def over(self, rows: Indices) -> "Cut":
+        """The cut with the multipliers of some rows of the program only."""
+        kept = Multipliers(self.multipliers.rows[:, rows], self.multipliers.equations)
+        return Cut(self.w, self.y, self.rhs, kept)
 
 
 def disjunctive_cut(
@@ -151,13 +156,10 @@ class Sources:
     intervals: Sequence[Row]
 
 
-def row_of_cut(cut: Cut, sources: Sources) -> Row | None:
-    """The cut with names and its derivation; the right-hand side is proved anew, exactly.
+def row_of_cut(cut: Cut, sources: Sources) -> Row:
+    """The cut with names and its derivation.
 
-    Returns:
-        None if the sources do not prove it: one that is needed is missing.
-
-    Trust: exact, given the sources.
+    Trust: none is added; `Row.derived` says whether the sources prove the right-hand side.
     """
     parents: list[Row] = list(sources.intervals)
     place: dict[int, int] = {}
@@ -183,7 +185,7 @@ def row_of_cut(cut: Cut, sources: Sources) -> Row | None:
     pairs = zip((*sources.columns, *posts), (*cut.w.tolist(), *cut.y.tolist()), strict=True)
     terms = tuple((name, c) for name, c in pairs if c)
     combined = Combined(tuple(parents), tuple(sources.kinks), tuple(patterns))
-    return combine(terms, frozenset(), combined)
+    return Row(terms, cut.rhs, frozenset(), combined)
 
 
 def _check(polytope: Program, neurons: Neurons, w: Vector, y: Vector) -> None:

@@ -5,21 +5,22 @@ give; started from zonotopes instead of DeepPoly the same loop is RefineZono's [
 """
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
 import torch
 
-from hullmark.bounds.alpha import Ascent, ascend
 from hullmark.bounds.linear import propagate, unstable_neurons
+from hullmark.bounds.methods import bound_by_rows
 from hullmark.bounds.objective import Objective
 from hullmark.bounds.program import Program
 from hullmark.bounds.relaxation import Interval, Relaxation, never
 from hullmark.bounds.rounding import faithful_arithmetic
 from hullmark.bounds.zonotope import zonotope
 from hullmark.cuts.cutloop import CutBound, CutOptions, CutProgram, cut_loop
+from hullmark.cuts.queries import cut_queries
 from hullmark.cuts.separators import ReluGroups, propagated_groups
 from hullmark.encode import Query, encode
 from hullmark.errors import BadInput
@@ -47,6 +48,7 @@ class KPolyOptions:
     start: Literal["deeppoly", "deepz"] = "deeppoly"
     cuts: CutOptions = SHARED
     stop: Callable[[], bool] = never
+    known: Mapping[int, Interval] = field(default_factory=dict[int, Interval])
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,6 +139,10 @@ class _Work:
             neurons = unstable_neurons(relaxation, j).cpu().numpy()
             if len(neurons) and not self._stops():
                 self._refine(j, neurons)
+        if self.interrupted and j in self._options.known:
+            every = torch.arange(program.network.nodes[j].size, device=relaxation.lower.device)
+            low, high = self._options.known[j]
+            relaxation.refine(j, every, low.flatten(1), high.flatten(1))
         low, high = (b.flatten().double().cpu().numpy() for b in relaxation.bounds[j])
         for i in program.network.consumers[j]:
             if i in program.slopes and self._options.k > 1 and not self._stops():
@@ -147,8 +153,8 @@ class _Work:
     def _refine(self, j: int, neurons: Indices) -> None:
         encoding = encode(self.relaxation, j, neurons)
         size = self.relaxation.program.network.nodes[j].size
-        separators = [g for g in self._groups if g.node in encoding.forms]
         cuts: CutProgram | None = None
+        separators: list[ReluGroups] = []
         # One sign after the other: neighbours have optima that are less far apart.
         for sign in (1, -1):
             # What the first sign has made stable needs no second.
@@ -158,6 +164,7 @@ class _Work:
                 goal = Query.neuron(size, neuron, sign).goals(encoding)[0]
                 if cuts is None:
                     cuts = CutProgram(encoding, (goal,))
+                    separators = self._separators(cuts)
                 else:
                     cuts.aim(goal)
                 self._learn(j, neuron, sign, cut_loop(cuts, separators, self._cuts).lower)
@@ -170,26 +177,18 @@ class _Work:
         index = torch.tensor([neuron], device=self.relaxation.lower.device)
         self.relaxation.refine(j, index, low, high)
 
+    def _separators(self, program: CutProgram) -> list[ReluGroups]:
+        """Those that the program has the layers of."""
+        return [g for g in self._groups if g.node in program.encoding.forms]
+
     def bound(self, objective: Objective) -> tuple[tuple[CutBound | None, ...], Vector]:
         """Every query: by one backward pass, and then by a linear program."""
-        relaxation = self.relaxation
-        single = ascend(relaxation, objective.single(), Ascent(steps=0)).lower
-        used = objective.used.flatten(1)
-        rows = torch.where(used & ~single.isnan(), single, -torch.inf)
-        bounds = rows.reshape(-1, objective.rows).amax(dim=1).double().cpu().numpy()
-        found: list[CutBound | None] = []
-        encoding = None
-        for q in range(objective.queries):
-            query = Query.of(objective, q)
-            if self._stops() or not len(query.level):
-                found.append(None)
-                continue
-            if encoding is None:
-                encoding = encode(relaxation)
-            cuts = CutProgram(encoding, query.goals(encoding))
-            separators = [g for g in self._groups if g.node in encoding.forms]
-            last = cut_loop(cuts, separators, self._cuts)
-            found.append(last)
-            bounds[q] = max(bounds[q], last.lower)
-            self.programs += 1
+        bounds = bound_by_rows(self.relaxation, objective)[0].double().cpu().numpy()
+        found = cut_queries(
+            self.relaxation, objective, self._separators, bounds, lambda: self._cuts
+        )
+        for q, cut in enumerate(found):
+            if cut is not None:
+                bounds[q] = max(bounds[q], cut.lower)
+                self.programs += 1
         return tuple(found), bounds

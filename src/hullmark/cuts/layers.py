@@ -6,19 +6,28 @@ pre-activations are, is an affine form of earlier columns.
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 
 from hullmark.cuts.cutloop import CutProgram
-from hullmark.cuts.disjunctive import disjunctive_cut
+from hullmark.cuts.disjunctive import Cut, disjunctive_cut
 from hullmark.cuts.generator import Neurons
-from hullmark.encode import Encoding, Inequalities, Kinks
+from hullmark.cuts.naming import Naming, definitions
+from hullmark.cuts.proofs import CutProof, NeuronProof
+from hullmark.encode import Encoding, Inequalities, Kinks, Proof
 from hullmark.errors import BadInput
 from hullmark.lp.program import Indices, Program, Sparse, Vector
 from hullmark.relax.multivariate import separate_neurons
 from hullmark.rows import Value
 
-Terms = Sequence[tuple[Value, float]]
+
+class _Found(NamedTuple):
+    """`sum terms <= rhs`."""
+
+    terms: Sequence[tuple[Value, float]]
+    rhs: float
+    proof: Proof
 
 
 class DisjunctiveGroups:
@@ -49,18 +58,17 @@ class DisjunctiveGroups:
             raise BadInput(f"a group has a neuron of node {name} that is not unstable")
         self._groups = [[place[neuron] for neuron in group] for group in groups.tolist()]
         self._kinks = kinks
-        self._names = column_names(encoding)
         self._rows = definitions(encoding.program)
         self._before = _columns_before(encoding, node)
         program.keep(self._before)
 
     def __call__(self, values: Mapping[int, Vector]) -> Inequalities:
         """Rows that the values violate, at most one for each group."""
-        columns = self._before
-        part = _restricted(self._program.model.program, columns)
-        names = [self._names[c] for c in columns.tolist()]
+        columns, every = self._before, self._program.naming.columns
+        part, rows = _restricted(self._program.model.program, columns)
+        names = [every[c] for c in columns.tolist()]
         w = np.array([values[name.node].ravel()[name.neuron] for name in names])
-        rows: list[tuple[Terms, float]] = []
+        found: list[_Found] = []
         for group in self._groups:
             pre = np.searchsorted(columns, self._kinks.pre[group])
             posts = [Value(self._node, int(i)) for i in self._kinks.neurons[group]]
@@ -72,8 +80,22 @@ class DisjunctiveGroups:
             cut = disjunctive_cut(part, neurons, w, y)
             if cut is not None:
                 pairs = zip((*names, *posts), (*cut.w.tolist(), *cut.y.tolist()), strict=True)
-                rows.append(([(name, c) for name, c in pairs if c], cut.rhs))
-        return _inequalities(rows)
+                terms = [(name, c) for name, c in pairs if c]
+                found.append(_Found(terms, cut.rhs, self._proof(cut, group, rows)))
+        return _inequalities(found)
+
+    def _proof(self, cut: Cut, group: list[int], rows: Indices) -> Proof:
+        """Of a cut over some rows of the program."""
+        naming, kinks = self._program.naming, self._kinks
+        pairs = zip(kinks.pre[group].tolist(), kinks.neurons[group].tolist(), strict=True)
+        used = np.flatnonzero(np.any(cut.multipliers.rows != 0, axis=0))
+        return CutProof(
+            naming,
+            cut.over(used),
+            self._before,
+            tuple(naming.kink(pre, Value(self._node, neuron)) for pre, neuron in pairs),
+            tuple(self._program.parents(rows[used])),
+        )
 
     def _live(self, pre: Indices) -> Indices:
         """The pre-activations and everything that they are affine forms of."""
@@ -97,6 +119,7 @@ class NeuronHulls:
     Arguments:
         encoding: the network over one domain.
         node: the rectifier.
+        naming: of the encoding, if it is there already.
 
     Raises:
         BadInput: if the node has unstable neurons that are no ReLUs; names it.
@@ -104,13 +127,14 @@ class NeuronHulls:
     Trust: every row holds on the domain if the encoding does.
     """
 
-    def __init__(self, encoding: Encoding, node: int) -> None:
+    def __init__(self, encoding: Encoding, node: int, naming: Naming | None = None) -> None:
         kinks, program = _relus(encoding, node), encoding.program
         rows = definitions(program)[kinks.pre]
         chosen = np.flatnonzero(rows >= 0)
         self._posts = [Value(node, int(i)) for i in kinks.neurons[chosen]]
-        self._names = column_names(encoding)
-        part = program.matrix.take(rows[chosen])
+        self._naming = Naming(encoding) if naming is None else naming
+        self._pre, self._rows = kinks.pre[chosen], rows[chosen]
+        part = program.matrix.take(self._rows)
         width = int(np.diff(part.start).max(initial=1)) - 1
         # Each neuron's columns, with a column of weight 0 where it reads fewer than others. One
         # that it reads twice stays two, since the sum of their weights might be rounded.
@@ -126,53 +150,24 @@ class NeuronHulls:
     def __call__(self, values: Mapping[int, Vector]) -> Inequalities:
         """Rows that the values violate, at most one for each neuron."""
         y = np.array([values[post.node].ravel()[post.neuron] for post in self._posts])
-        used = {c: self._names[c] for c in np.unique(self._columns).tolist()}
-        point = np.zeros(len(self._names))
-        for column, name in used.items():
-            point[column] = values[name.node].ravel()[name.neuron]
-        found = separate_neurons(
+        names = self._naming.columns
+        point = np.zeros(len(names))
+        for column in np.unique(self._columns).tolist():
+            point[column] = values[names[column].node].ravel()[names[column].neuron]
+        deepest = separate_neurons(
             self._weight, self._bias, self._lower, self._upper, point[self._columns], y
         )
-        rows: list[tuple[Terms, float]] = []
-        for i, coefficients, rhs in zip(found.neuron, found.x.tolist(), found.rhs, strict=True):
-            pairs = zip(self._columns[i].tolist(), coefficients, strict=True)
-            terms = [(self._names[column], c) for column, c in pairs if c]
-            rows.append(([*terms, (self._posts[i], 1.0)], float(rhs)))
-        return _inequalities(rows)
-
-
-def column_names(encoding: Encoding) -> list[Value]:
-    """For each column of an encoding a value of the network that it is.
-
-    Raises:
-        BadInput: if a column is none, which no encoding does.
-    """
-    names: dict[int, Value] = {}
-    for node, form in encoding.forms.items():
-        if node == encoding.top:
-            continue
-        size = np.diff(form.matrix.start)
-        for neuron in np.flatnonzero((size == 1) & form.known).tolist():
-            entry = form.matrix.start[neuron]
-            if form.matrix.value[entry] == 1:
-                names.setdefault(int(form.matrix.index[entry]), Value(node, neuron))
-    if len(names) < encoding.columns:
-        raise BadInput("a column of an encoding is the value of no neuron")
-    return [names[column] for column in range(encoding.columns)]
-
-
-def definitions(program: Program) -> Indices:
-    """For each column the equation that defines it from earlier columns, or -1."""
-    matrix = program.matrix
-    found = np.full(matrix.columns, -1, dtype=np.intp)
-    finite = np.isfinite(program.row_lower) & np.isfinite(program.row_upper)
-    for row in np.flatnonzero(finite & (np.diff(matrix.start) > 0)).tolist():
-        entries = slice(matrix.start[row], matrix.start[row + 1])
-        index, value = matrix.index[entries], matrix.value[entries]
-        last = index.max()
-        if found[last] < 0 and value[index == last].tolist() == [1.0]:
-            found[last] = row
-    return found
+        found: list[_Found] = []
+        for i, factors, rhs in zip(
+            deepest.neuron.tolist(), deepest.x.tolist(), deepest.rhs.tolist(), strict=True
+        ):
+            used = [(c, x) for c, x in zip(self._columns[i].tolist(), factors, strict=True) if x]
+            terms = [(names[column], x) for column, x in used]
+            kink = self._naming.kink(int(self._pre[i]), self._posts[i])
+            columns = tuple(self._columns[i, self._weight[i] != 0].tolist())
+            proof = NeuronProof(self._naming, kink, int(self._rows[i]), columns, terms, rhs)
+            found.append(_Found([*terms, (self._posts[i], 1.0)], rhs, proof))
+        return _inequalities(found)
 
 
 def _relus(encoding: Encoding, node: int) -> Kinks:
@@ -188,8 +183,8 @@ def _columns_before(encoding: Encoding, node: int) -> Indices:
     return np.unique(np.concatenate(used))
 
 
-def _restricted(program: Program, columns: Indices) -> Program:
-    """The rows that read no other columns, over these columns alone."""
+def _restricted(program: Program, columns: Indices) -> tuple[Program, Indices]:
+    """The rows that read no other columns, over these columns alone; and which they are."""
     matrix = program.matrix
     inside = np.zeros(matrix.columns, dtype=np.bool_)
     inside[columns] = True
@@ -197,7 +192,7 @@ def _restricted(program: Program, columns: Indices) -> Program:
     rows = np.flatnonzero((outside == 0) & (np.diff(matrix.start) > 0))
     part = matrix.take(rows)
     renamed = Sparse(part.start, np.searchsorted(columns, part.index), part.value, len(columns))
-    return Program(
+    restricted = Program(
         np.zeros(len(columns)),
         renamed,
         program.row_lower[rows],
@@ -205,14 +200,16 @@ def _restricted(program: Program, columns: Indices) -> Program:
         program.lower[columns],
         program.upper[columns],
     )
+    return restricted, rows
 
 
-def _inequalities(rows: Sequence[tuple[Terms, float]]) -> Inequalities:
-    names = [name for terms, _ in rows for name, _ in terms]
+def _inequalities(rows: Sequence[_Found]) -> Inequalities:
+    terms = [term for row in rows for term in row.terms]
     return Inequalities(
-        np.cumsum([0, *(len(terms) for terms, _ in rows)]),
-        np.array([name.node for name in names], dtype=np.intp),
-        np.array([name.neuron for name in names], dtype=np.intp),
-        np.array([c for terms, _ in rows for _, c in terms], dtype=np.float64),
-        np.array([rhs for _, rhs in rows], dtype=np.float64),
+        np.cumsum([0, *(len(row.terms) for row in rows)]),
+        np.array([name.node for name, _ in terms], dtype=np.intp),
+        np.array([name.neuron for name, _ in terms], dtype=np.intp),
+        np.array([c for _, c in terms], dtype=np.float64),
+        np.array([row.rhs for row in rows], dtype=np.float64),
+        tuple(row.proof for row in rows),
     )

@@ -7,6 +7,7 @@ import numpy as np
 
 from hullmark.bounds.alpha import Ascent
 from hullmark.bounds.relaxation import Relaxation
+from hullmark.cuts.proofs import GroupProof
 from hullmark.encode import Inequalities
 from hullmark.errors import BadInput
 from hullmark.joint.octahedron import octahedral_bounds
@@ -14,6 +15,7 @@ from hullmark.lp.program import Indices, Vector
 from hullmark.network import ops
 from hullmark.relax.octahedra import octahedra
 from hullmark.relax.separate import JointRows, separate_from
+from hullmark.rows import Kink, Value
 
 _SMALLEST = 1e-9
 
@@ -26,8 +28,6 @@ class ReluGroups:
         node: the rectifier.
         groups: flat indices of its neurons, `(G, k)`, k at most 3.
         bounds: of the octahedral sums, `(G, 3^k - 1)`, sound on the domain.
-
-    `found` holds the rows of every call, with their proofs.
 
     Trust: every row holds on the domain if the bounds do.
     """
@@ -44,8 +44,8 @@ class ReluGroups:
             np.broadcast_to(np.asarray(s, np.float64), shape).ravel()[groups]
             for s in (op.negative, op.positive)
         )
+        self._bounds = bounds
         self._octahedra = octahedra(bounds, self._negative, self._positive)
-        self.found: list[JointRows] = []
 
     def __call__(self, values: Mapping[int, Vector]) -> Inequalities:
         """Rows that the values violate, at most one for each group."""
@@ -55,8 +55,18 @@ class ReluGroups:
         asked = np.flatnonzero(apart > _SMALLEST * np.abs(x).max(axis=1))
         rows = separate_from(self._octahedra.selected(asked), x[asked], y[asked])
         rows = replace(rows, group=asked[rows.group])
-        self.found.append(rows)
-        return Inequalities.of_groups(rows, self.pre, self.node, self.groups)
+        proofs = [self._proof(rows.selected(np.array([i]))) for i in range(len(rows))]
+        return Inequalities.of_groups(rows, self.pre, self.node, self.groups, proofs)
+
+    def _proof(self, row: JointRows) -> GroupProof:
+        """Of a single row."""
+        at = int(row.group[0])
+        sides = (self.groups[at], self._negative[at], self._positive[at])
+        kinks = tuple(
+            Kink(Value(self.pre, neuron), Value(self.node, neuron), negative, positive)
+            for neuron, negative, positive in zip(*(s.tolist() for s in sides), strict=True)
+        )
+        return GroupProof(kinks, self._bounds[at], row)
 
 
 def propagated_groups(relaxation: Relaxation, node: int, groups: Indices) -> ReluGroups:

@@ -2,7 +2,7 @@
 
 from hullmark.encode.build import encode
 from hullmark.encode.encoding import Encoding, Form, Goal, Kinks
-from hullmark.encode.inequalities import Inequalities
+from hullmark.encode.inequalities import Inequalities, Proof
 from hullmark.encode.query import Query
 
-__all__ = ["Encoding", "Form", "Goal", "Inequalities", "Kinks", "Query", "encode"]
+__all__ = ["Encoding", "Form", "Goal", "Inequalities", "Kinks", "Proof", "Query", "encode"]

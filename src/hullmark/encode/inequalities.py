@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from hullmark.bounds.pools import Pool
-from hullmark.errors import BadInput
-from hullmark.lp.program import Indices, Sparse, Vector, gathered
-from hullmark.rows import Row, Value
+from hullmark.lp.program import Indices, Vector, gathered
+from hullmark.rows import Row
 
 if TYPE_CHECKING:
     from hullmark.relax.separate import JointRows
@@ -19,11 +17,23 @@ if TYPE_CHECKING:
 Groups = Indices
 
 
+class Proof(Protocol):
+    """Why an inequality holds, kept in short until somebody asks."""
+
+    def row(self) -> Row | None:
+        """The inequality with its derivation; None if no row can say it.
+
+        Trust: `Row.derived` checks it.
+        """
+        ...
+
+
 @dataclass(frozen=True, eq=False)
 class Inequalities:
     """`sum coefficient[t] * value(node[t], neuron[t]) <= rhs[r]` over the terms t of each row r.
 
     Row r has the terms `start[r]` to `start[r + 1]`; neurons are flat indices within their node.
+    `proofs` has one entry for each row, None where there is none; it may be empty if all are.
 
     Trust: as good as their maker's.
     """
@@ -33,6 +43,7 @@ class Inequalities:
     neuron: Indices
     coefficient: Vector
     rhs: Vector
+    proofs: tuple[Proof | None, ...] = ()
 
     def __len__(self) -> int:
         return len(self.rhs)
@@ -44,63 +55,29 @@ class Inequalities:
         return Inequalities(np.zeros(1, dtype=np.intp), empty, empty, np.zeros(0), np.zeros(0))
 
     @staticmethod
-    def of_groups(rows: JointRows, pre: int, post: int, groups: Groups) -> Inequalities:
+    def of_groups(
+        rows: JointRows, pre: int, post: int, groups: Groups, proofs: Sequence[Proof] = ()
+    ) -> Inequalities:
         """Rows over groups of neurons: x are values of the node `pre`, y of the node `post`.
 
         Arguments:
             rows: of a batch of groups.
             pre, post: the nodes before and after the nonlinearity.
             groups: flat indices of neurons, `(G, k)`.
+            proofs: of each row, or none.
         """
         k = groups.shape[1]
         neuron = np.tile(groups[rows.group], 2)
         node = np.broadcast_to(np.repeat([pre, post], k), neuron.shape)
-        return _rectangular(node, neuron, np.concatenate([rows.x, rows.y], axis=1), rows.rhs)
-
-    @staticmethod
-    def of_rows(rows: Sequence[Row]) -> Inequalities:
-        """Rows over values.
-
-        Raises:
-            BadInput: for a row over an indicator, which is no column of a linear program.
-        """
-        node: list[int] = []
-        neuron: list[int] = []
-        coefficient: list[float] = []
-        start = [0]
-        for row in rows:
-            for name, factor in row.terms:
-                if not isinstance(name, Value):
-                    raise BadInput(f"a linear program has no column for {name}")
-                node.append(name.node)
-                neuron.append(name.neuron)
-                coefficient.append(factor)
-            start.append(len(node))
+        coefficient = np.concatenate([rows.x, rows.y], axis=1)
+        used = coefficient != 0
         return Inequalities(
-            np.array(start, dtype=np.intp),
-            np.array(node, dtype=np.intp),
-            np.array(neuron, dtype=np.intp),
-            np.array(coefficient, dtype=np.float64),
-            np.array([row.rhs for row in rows], dtype=np.float64),
-        )
-
-    @staticmethod
-    def of_pool(pool: Pool) -> Inequalities:
-        """The rows of a pool."""
-        count = len(pool.rhs)
-        parts = [
-            (j, Sparse.of(c.flatten(1).double().cpu().numpy()))
-            for j, c in pool.coefficients.items()
-        ]
-        row = np.concatenate([part.row for _, part in parts])
-        node = np.concatenate([np.full(len(part.value), j) for j, part in parts])
-        order = np.argsort(row, kind="stable")
-        return Inequalities(
-            np.searchsorted(row[order], np.arange(count + 1)),
-            node[order],
-            np.concatenate([part.index for _, part in parts])[order],
-            np.concatenate([part.value for _, part in parts])[order],
-            pool.rhs.double().cpu().numpy(),
+            np.concatenate([[0], np.cumsum(used.sum(axis=1))]),
+            node[used],
+            neuron[used],
+            np.asarray(coefficient[used]),
+            rows.rhs,
+            tuple(proofs),
         )
 
     @staticmethod
@@ -116,6 +93,7 @@ class Inequalities:
             np.concatenate([part.neuron for part in parts]),
             np.concatenate([part.coefficient for part in parts]),
             np.concatenate([part.rhs for part in parts]),
+            tuple(proof for part in parts for proof in part.all_proofs()),
         )
 
     def take(self, rows: Indices) -> Inequalities:
@@ -123,9 +101,27 @@ class Inequalities:
         count = np.diff(self.start)[rows]
         start = np.concatenate([[0], np.cumsum(count)])
         terms = np.arange(start[-1]) + np.repeat(self.start[rows] - start[:-1], count)
+        known = self.all_proofs()
         return Inequalities(
-            start, self.node[terms], self.neuron[terms], self.coefficient[terms], self.rhs[rows]
+            start,
+            self.node[terms],
+            self.neuron[terms],
+            self.coefficient[terms],
+            self.rhs[rows],
+            tuple(known[row] for row in rows.tolist()),
         )
+
+    def all_proofs(self) -> tuple[Proof | None, ...]:
+        """The proof of every row, None where there is none."""
+        return self.proofs or (None,) * len(self)
+
+    def derived(self) -> tuple[Row, ...]:
+        """The rows that have proofs, with their derivations.
+
+        Trust: `Row.derived` checks each.
+        """
+        found = (proof.row() for proof in self.proofs if proof is not None)
+        return tuple(row for row in found if row is not None)
 
     def excess(self, values: Mapping[int, Vector]) -> Vector:
         """How far a point, flat values per node, is beyond each row; rounded."""
@@ -136,10 +132,3 @@ class Inequalities:
             at[chosen] = values[j].ravel()[self.neuron[chosen]]
         total = gathered(term, self.coefficient * at, len(self))
         return total - self.rhs
-
-
-def _rectangular(node: Indices, neuron: Indices, coefficient: Vector, rhs: Vector) -> Inequalities:
-    """Rows with equally many terms, without the terms whose coefficient is 0."""
-    used = coefficient != 0
-    start = np.concatenate([[0], np.cumsum(used.sum(axis=1))])
-    return Inequalities(start, node[used], neuron[used], np.asarray(coefficient[used]), rhs)

@@ -10,22 +10,19 @@ from hullmark.bounds.objective import Objective
 from hullmark.bounds.relaxation import Relaxation
 from hullmark.cuts.kpoly import Grouping
 from hullmark.errors import BadInput
-from hullmark.joint.groups import by_area, by_gain, overlapping, random_groups, subsets
+from hullmark.joint.groups import adaptive, by_area, by_gain, overlapping, shuffled, subsets
 from hullmark.joint.store import Layer
 from hullmark.lp.program import Indices, Vector
-from hullmark.methods.names import MethodOptions
+from hullmark.methods.names import BLOCK, OVERLAP, MethodOptions
 
 LARGEST = 3
 """Larger groups are replaced by all their subsets of this size [kReLU §3.3]."""
-
-BLOCK = 50
-"""Neurons of a block of overlapping groups; the least that [PRIMA] names."""
 
 _WEIGHING = Ascent(steps=20)
 
 
 def layer_rule(options: MethodOptions, largest: int = LARGEST) -> Grouping:
-    """The rule "area", "overlap" or "random", which needs only a layer's bounds.
+    """The rule "area", "overlap", "adaptive" or "random", which needs only a layer's bounds.
 
     A layer with fewer than k unstable neurons gives one group of them all.
 
@@ -36,7 +33,7 @@ def layer_rule(options: MethodOptions, largest: int = LARGEST) -> Grouping:
     Raises:
         BadInput: for another rule.
     """
-    if options.groups not in ("area", "overlap", "random"):
+    if options.groups not in ("area", "overlap", "adaptive", "random"):
         raise BadInput(f"groups by {options.groups} need more than the bounds of a layer")
 
     def rule(lower: Vector, upper: Vector, k: int) -> Indices:
@@ -47,9 +44,12 @@ def layer_rule(options: MethodOptions, largest: int = LARGEST) -> Grouping:
         if options.groups == "area":
             found = by_area(lower, upper, k)
         elif options.groups == "overlap":
-            found = overlapping(lower, upper, k, min(1, k - 1), BLOCK)
+            overlap = OVERLAP if options.overlap is None else options.overlap
+            found = overlapping(lower, upper, k, min(overlap, k - 1), options.block or BLOCK)
+        elif options.groups == "adaptive":
+            found = adaptive(lower, upper, k) if k > 1 else by_area(lower, upper, k)
         else:
-            found = unstable[random_groups(len(unstable), k, options.seed)]
+            found = shuffled(k, options.seed)(lower, upper)
         return _reduced(found, largest)
 
     return rule

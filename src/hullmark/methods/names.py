@@ -28,13 +28,13 @@ JOINT: Mapping[str, Kind] = MappingProxyType(
         "refinezono": Kind("the same from zonotopes"),
         "krelu": Kind(
             "rows of groups of k ReLUs over alpha's bounds; a linear program for each query",
-            (2, 6, 3),
-            ("area", "overlap", "gain", "random"),
+            (1, 6, 3),
+            ("area", "overlap", "gain", "adaptive", "random"),
         ),
         "kpoly": Kind(
             "the same, with linear programs for every open pre-activation, layer by layer",
-            (2, 6, 3),
-            ("area", "overlap", "random"),
+            (1, 6, 3),
+            ("area", "overlap", "adaptive", "random"),
         ),
         "prima": Kind(
             "all rows of overlapping groups, as multipliers in backward bounds",
@@ -67,14 +67,23 @@ class MethodOptions:
     """What a method is told; None leaves the choice to the method.
 
     `k`: the size of groups; `groups`: how they are chosen: by "area" of the triangles [kReLU
-    §4.1], "overlap" within blocks [PRIMA], "gain" for the queries at hand, or at "random";
-    `seconds`: the time limit of the whole call; `seed`: of random groups.
+    §4.1], "overlap" within blocks [PRIMA], "gain" for the queries at hand, "adaptive", the largest
+    k with few enough groups of three [kReLU §5], or at "random"; `seconds`: the time limit of the
+    whole call; `seed`: of random groups; `overlap`: how many neurons two overlapping groups may
+    share; `block`: how many neurons there are in a block of them.
     """
 
     k: int | None = None
     groups: str | None = None
     seconds: float | None = None
     seed: int = 0
+    overlap: int | None = None
+    block: int | None = None
+
+
+OVERLAP = 1
+BLOCK = 50
+"""Those of overlapping groups by default; the least block that [PRIMA] names."""
 
 
 def check(method: str, options: MethodOptions) -> MethodOptions:
@@ -91,7 +100,8 @@ def check(method: str, options: MethodOptions) -> MethodOptions:
         options = replace(options, seconds=None)
     kind = JOINT.get(method, Kind(""))
     if kind.sizes is None:
-        for name, value in (("k", options.k), ("groups", options.groups)):
+        given = {name: getattr(options, name) for name in ("k", "groups", "overlap", "block")}
+        for name, value in given.items():
             if value is not None:
                 raise BadInput(f"method {method} relaxes no groups and takes no {name}")
         return options
@@ -102,4 +112,24 @@ def check(method: str, options: MethodOptions) -> MethodOptions:
     rule = kind.rules[0] if options.groups is None else options.groups
     if rule not in kind.rules:
         raise BadInput(f"method {method} takes groups by {', '.join(kind.rules)}, not {rule!r}")
-    return replace(options, k=k, groups=rule)
+    if rule == "adaptive":
+        if options.k is not None:
+            raise BadInput("groups by adaptive choose k themselves and take none")
+        k = None
+    if rule != "overlap":
+        for name, value in (("overlap", options.overlap), ("block", options.block)):
+            if value is not None:
+                raise BadInput(f"groups by {rule} take no {name}; groups by overlap do")
+        return replace(options, k=k, groups=rule)
+    return _overlapping(replace(options, k=k, groups=rule), k or usual)
+
+
+def _overlapping(options: MethodOptions, k: int) -> MethodOptions:
+    """The options with those of overlapping groups of k filled in."""
+    overlap = min(OVERLAP, k - 1) if options.overlap is None else options.overlap
+    block = BLOCK if options.block is None else options.block
+    if not 0 <= overlap < k:
+        raise BadInput(f"groups of {k} share from 0 to {k - 1} neurons, not {overlap}")
+    if block < k:
+        raise BadInput(f"a block of {block} neurons has no groups of {k}")
+    return replace(options, overlap=overlap, block=block)

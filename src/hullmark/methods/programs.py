@@ -5,35 +5,33 @@ large is refused before any time is spent.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
+import torch
 
 from hullmark.bounds.alpha import propagate_optimised
-from hullmark.bounds.methods import INTERMEDIATE, bound_by_rows
-from hullmark.bounds.objective import Objective
+from hullmark.bounds.methods import FINAL, INTERMEDIATE, ascend_queries
 from hullmark.bounds.relaxation import Relaxation
-from hullmark.cuts.cutloop import (
-    CutBound,
-    CutOptions,
-    CutProgram,
-    Separator,
-    cut_loop,
-    run_optimum,
-)
+from hullmark.cuts.cutloop import CutBound, CutOptions, CutProgram, Optimum, run_optimum
 from hullmark.cuts.kpoly import SHARED, KPolyBounds, KPolyOptions, kpoly
 from hullmark.cuts.layers import DisjunctiveGroups, NeuronHulls
+from hullmark.cuts.queries import Separators, cut_queries
 from hullmark.cuts.separators import ReluGroups, propagated_groups
-from hullmark.encode import Query, encode
+from hullmark.cuts.warm import bound_again, share_rows
+from hullmark.encode import Query
 from hullmark.errors import Unsupported
 from hullmark.lp.program import Indices
 from hullmark.methods.grouping import groups_of, layer_rule
 from hullmark.methods.names import MethodOptions
-from hullmark.methods.task import Attained, Bounded, Task
+from hullmark.methods.task import Bounded, Task
 from hullmark.network import ops
 from hullmark.network.ops import Array
+from hullmark.verdict import Deadline
 
 LARGEST_PROGRAM = 10_000_000
 """Coefficients of a network whose linear program is solved at all."""
@@ -47,8 +45,21 @@ EXACT = 1e-6
 # There is one program for all queries with one row, and its rows serve them all.
 CUTS = CutOptions(rounds=100, least_gain=1e-5)
 
+# The part of the time left that an ascent may have: the last one of `alpha`, and the one over rows
+# of other queries.
+_SHARE = 0.5
+
 Found = list[CutBound | None]
-Separators = Callable[[CutProgram], Sequence[Separator]]
+
+
+class Alpha(NamedTuple):
+    """What `alpha` knows: the relaxation with its bounds of all pre-activations, and bounds of
+    the queries `(Q,)`, below which no method of this module falls; and how many seconds these
+    took."""
+
+    relaxation: Relaxation
+    floor: Array
+    seconds: float
 
 
 def bound_by_programs(task: Task, method: str, options: MethodOptions) -> Bounded:
@@ -66,41 +77,55 @@ def bound_by_programs(task: Task, method: str, options: MethodOptions) -> Bounde
     Trust: see `Bounded`; nothing that the solver says is believed.
     """
     _check(task, method, options)
+    alpha = _alpha(task)
     match method:
         case "krelu":
-            return _krelu(task, options)
+            return _krelu(task, options, alpha)
         case "multivariate":
-            return _multivariate(task)
+            return _cut_parts(task, alpha, [_hulls for _ in task.parts()])
         case "mk":
-            return _mk(task, options)
+            return _mk(task, options, alpha)
         case _:
-            found = _kpoly(task, method, options)
-            return _bounded(task, found.lower, list(found.found))
+            found = _kpoly(task, method, options, alpha)
+            floor = np.maximum(found.lower, alpha.floor)
+            return _bounded(task, floor, list(found.found), not task.clock.expired())
 
 
-def _kpoly(task: Task, method: str, options: MethodOptions) -> KPolyBounds:
+def _alpha(task: Task) -> Alpha:
+    relaxation = task.relaxation()
+    propagate_optimised(relaxation, replace(INTERMEDIATE, stop=task.clock.expired))
+    relaxation.advance(len(task.program.network.nodes) - 1)
+    clock = Deadline(time.perf_counter(), _SHARE * task.clock.remaining())
+    found = ascend_queries(relaxation, task.objective, replace(FINAL, stop=clock.expired))[0]
+    floor = found.double().cpu().numpy()
+    return Alpha(relaxation, np.where(np.isfinite(floor), floor, -np.inf), clock.elapsed())
+
+
+def _kpoly(task: Task, method: str, options: MethodOptions, alpha: Alpha) -> KPolyBounds:
     """kPoly, or its loop without groups."""
     left = task.clock.remaining()
     # No single program may take all of the time.
     cuts = replace(SHARED, seconds=left / 4 if math.isfinite(left) else left)
-    if method in ("triangle", "refinezono"):
-        start = "deeppoly" if method == "triangle" else "deepz"
-        wanted = KPolyOptions(1, start=start, cuts=cuts, stop=task.clock.expired)
-    else:
-        rule = layer_rule(options)
-        wanted = KPolyOptions(min(options.k or 3, 3), rule, cuts=cuts, stop=task.clock.expired)
+    plain = KPolyOptions(1, cuts=cuts, stop=task.clock.expired, known=alpha.relaxation.bounds)
+    match method:
+        case "triangle":
+            wanted = plain
+        case "refinezono":
+            wanted = replace(plain, start="deepz")
+        case _:
+            wanted = replace(plain, k=min(options.k or 3, 3), grouping=layer_rule(options))
     return kpoly(task.program, task.lower, task.upper, task.objective, wanted)
 
 
-def _krelu(task: Task, options: MethodOptions) -> Bounded:
-    relaxation = _optimised(task)
-    floor, found = list[Array](), Found()
+def _krelu(task: Task, options: MethodOptions, alpha: Alpha) -> Bounded:
+    relaxation, rules = alpha.relaxation, list[Separators]()
     for part in task.parts():
-        floor.append(_floor(relaxation, part))
-        groups = {} if task.clock.expired() else groups_of(relaxation, part, options)
+        # A single neuron has its hull in the program already.
+        skip = options.k == 1 or task.clock.expired()
+        groups = {} if skip else groups_of(relaxation, part, options)
         known = [propagated_groups(relaxation, i, g) for i, g in groups.items()]
-        found += _cut(task, relaxation, part, partial(_given, known), floor[-1])
-    return _bounded(task, np.concatenate(floor), found)
+        rules.append(partial(_given, known))
+    return _cut_parts(task, alpha, rules)
 
 
 def _given(separators: list[ReluGroups], program: CutProgram) -> list[ReluGroups]:
@@ -108,26 +133,17 @@ def _given(separators: list[ReluGroups], program: CutProgram) -> list[ReluGroups
     return [s for s in separators if s.node in program.encoding.forms]
 
 
-def _multivariate(task: Task) -> Bounded:
-    relaxation = _optimised(task)
-    floor, found = list[Array](), Found()
-    for part in task.parts():
-        floor.append(_floor(relaxation, part))
-        found += _cut(task, relaxation, part, _hulls, floor[-1])
-    return _bounded(task, np.concatenate(floor), found)
-
-
-def _mk(task: Task, options: MethodOptions) -> Bounded:
+def _mk(task: Task, options: MethodOptions, alpha: Alpha) -> Bounded:
     """Cuts of `M_k` over the bounds of kPoly, which are those of the triangle if k is 1."""
     rule = "area" if options.groups == "gain" else options.groups
-    base = _kpoly(task, "triangle" if options.k == 1 else "kpoly", replace(options, groups=rule))
-    found = Found()
+    method = "triangle" if options.k == 1 else "kpoly"
+    base = _kpoly(task, method, replace(options, groups=rule), alpha)
+    rules: list[Separators] = []
     for part in task.parts():
         groups = groups_of(base.relaxation, part, options, largest=options.k or 2)
-        floor = base.lower[len(found) : len(found) + part.queries]
-        found += _cut(task, base.relaxation, part, partial(_disjunctive, groups), floor)
-    pairs = zip(found, base.found, strict=True)
-    return _bounded(task, base.lower, [new or old for new, old in pairs])
+        rules.append(partial(_disjunctive, groups))
+    start = alpha._replace(relaxation=base.relaxation, floor=np.maximum(base.lower, alpha.floor))
+    return _cut_parts(task, start, rules, base.found)
 
 
 def _disjunctive(groups: Mapping[int, Indices], program: CutProgram) -> list[DisjunctiveGroups]:
@@ -145,50 +161,64 @@ def _disjunctive(groups: Mapping[int, Indices], program: CutProgram) -> list[Dis
 
 
 def _hulls(program: CutProgram) -> list[NeuronHulls]:
-    return [NeuronHulls(program.encoding, i) for i in program.encoding.kinks]
+    encoding = program.encoding
+    return [NeuronHulls(encoding, i, program.naming) for i in encoding.kinks]
 
 
-def _optimised(task: Task) -> Relaxation:
-    """The relaxation with bounds of all pre-activations as `alpha` has them."""
-    relaxation = task.relaxation()
-    propagate_optimised(relaxation, replace(INTERMEDIATE, stop=task.clock.expired))
-    relaxation.advance(len(task.program.network.nodes) - 1)
-    return relaxation
+def _cut_parts(
+    task: Task, start: Alpha, rules: list[Separators], before: Sequence[CutBound | None] = ()
+) -> Bounded:
+    """Linear programs for margins and values, each with separators of its own.
+
+    `before` are earlier programs of the queries, which stand for those that time did not reach.
+    """
+    found, floor = Found(), start.floor.copy()
+    again = start.relaxation.renewed()
+    # Some time is kept for queries that have to do without a program of their own.
+    left = task.clock.remaining()
+    clock = Deadline(time.perf_counter(), left - min(2 * start.seconds, _SHARE * left))
+    for part, rule in zip(task.parts(), rules, strict=True):
+        place = slice(len(found), len(found) + part.queries)
+        more = cut_queries(start.relaxation, part, rule, floor[place], partial(_cuts, clock))
+        for q, cut in enumerate(more):
+            if cut is not None:
+                single = part.select(slice(q, q + 1))
+                at = place.start + q
+                floor[at] = max(floor[at], bound_again(again, single, cut))
+        found += more
+    complete = not clock.expired()
+    found = _shared(task, again, found)
+    pairs = zip(found, before or [None] * len(found), strict=True)
+    return _bounded(task, floor, [new or old for new, old in pairs], complete)
 
 
-def _floor(relaxation: Relaxation, objective: Objective) -> Array:
-    """What is known of the queries without a linear program."""
-    return bound_by_rows(relaxation, objective)[0].double().cpu().numpy()
+def _shared(task: Task, relaxation: Relaxation, found: Found) -> Found:
+    """The bounds of queries without a program over the rows of one that there was."""
+    known = [cut for cut in found if cut is not None]
+    richest = max(known, key=lambda cut: len(cut.rows), default=None)
+    if richest is None or len(known) == len(found):
+        return found
+    shared, first = list(found), 0
+    ascent = replace(FINAL, stop=task.clock.expired)
+    for part in task.parts():
+        open_ = part.used[0, :, 0].tolist()
+        left = [q for q in range(part.queries) if open_[q] and found[first + q] is None]
+        if left and part.rows == 1:
+            more = share_rows(relaxation, part.select(torch.tensor(left)), richest.rows, ascent)
+            for q, cut in zip(left, more, strict=False):
+                shared[first + q] = cut
+        first += part.queries
+    return shared
 
 
-def _cut(
-    task: Task, relaxation: Relaxation, objective: Objective, rule: Separators, floor: Array
-) -> Found:
-    """A linear program for each query, the worst first, with what the separators find."""
-    found: Found = [None] * objective.queries
-    shared, encoding = None, None
-    for q in np.argsort(floor, kind="stable").tolist():
-        query = Query.of(objective, q)
-        if task.clock.expired() or not len(query.level):
-            continue
-        encoding = encode(relaxation) if encoding is None else encoding
-        goals = query.goals(encoding)
-        if len(goals) == 1 and shared is not None:
-            program, separators = shared
-            program.aim(goals[0])
-        else:
-            program = CutProgram(encoding, goals)
-            separators = rule(program)
-            shared = (program, separators) if len(goals) == 1 else shared
-        cuts = replace(CUTS, seconds=task.clock.remaining(), stop=task.clock.expired)
-        found[q] = cut_loop(program, separators, cuts)
-    return found
+def _cuts(clock: Deadline) -> CutOptions:
+    return replace(CUTS, seconds=clock.remaining(), stop=clock.expired)
 
 
-def _bounded(task: Task, floor: Array, found: Found) -> Bounded:
+def _bounded(task: Task, floor: Array, found: Found, complete: bool) -> Bounded:
     """All together, and at which inputs the network attains a bound."""
     lower = floor.copy()
-    attained: dict[int, Attained] = {}
+    attained: dict[int, Optimum] = {}
     last = len(task.program.network.nodes) - 1
     for q, cut in enumerate(found):
         if cut is None:
@@ -197,11 +227,11 @@ def _bounded(task: Task, floor: Array, found: Found) -> Bounded:
         best = replace(cut, lower=float(lower[q]))
         here = run_optimum(best, Query.of(task.objective, q), task.program, last)
         if here is not None and here.gap <= EXACT * max(1.0, abs(best.lower)):
-            attained[q] = Attained(here.input, here.gap)
+            attained[q] = here
     chosen = [int(lower[: task.cases].argmin())] if task.cases else range(len(found))
-    rows = sum(len(cut.rows) for q in chosen if (cut := found[q]) is not None)
+    proofs = [p for q in chosen if (cut := found[q]) is not None for p in cut.rows.all_proofs()]
     positive = bool(np.all(lower[: task.cases] > 0))
-    return Bounded(lower, positive, rows, not task.clock.expired(), attained)
+    return Bounded(lower, positive, len(proofs), complete, attained, tuple(proofs))
 
 
 def _check(task: Task, method: str, options: MethodOptions) -> None:

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import numpy as np
 
 if TYPE_CHECKING:
+    from hullmark.encode import Proof
     from hullmark.methods.task import Bounded
     from hullmark.network.ops import Array
+    from hullmark.rows import Row
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +50,7 @@ class BoundReport:
             methods that solve linear programs.
         complete: whether the method ended by itself and not because its time was up.
         attained: the bounds that are exact, and where.
+        proofs: of the joint rows, from methods that solve linear programs; see `joint_rows`.
 
     Trust: every number is rounded outwards and holds for the real function of the stored
     coefficients, however little time there was.
@@ -63,6 +66,19 @@ class BoundReport:
     rows: int = 0
     complete: bool = True
     attained: tuple[Attained, ...] = ()
+    proofs: "tuple[Proof | None, ...]" = ()
+
+    def joint_rows(self) -> "tuple[Row, ...]":
+        """The joint rows that the bound of the worst margin rests on, with their derivations.
+
+        Returns:
+            Those of methods that solve linear programs, as many as `rows`, but for rows that read
+            a value twice with coefficients whose sum is no float.
+
+        Trust: `Row.derived` checks each, exactly.
+        """
+        found = (proof.row() for proof in self.proofs if proof is not None)
+        return tuple(row for row in found if row is not None)
 
 
 class Answer(NamedTuple):
@@ -96,8 +112,10 @@ def report_of(
             attained.pop(query, None)
             if place in found.attained:
                 end, index = _named(query, total, rows)
-                attained[query] = Attained(end, index, *found.attained[place])
+                at = found.attained[place]
+                attained[query] = Attained(end, index, at.input, at.gap)
     margins, values = np.split(least, [total - 2 * rows])
+    behind = _behind(answers)
     return BoundReport(
         lower=values[:rows],
         upper=-values[rows:],
@@ -106,21 +124,20 @@ def report_of(
         method=method,
         seconds=seconds,
         proved=cases is not None and all(found.positive for _, found in answers),
-        rows=_rows(answers),
+        rows=sum(found.rows for found in behind),
         complete=all(found.complete for _, found in answers),
         attained=tuple(attained[query] for query in sorted(attained)),
+        proofs=tuple(proof for found in behind for proof in found.proofs),
     )
 
 
-def _rows(answers: Sequence[Answer]) -> int:
-    """The joint rows behind the worst margin, or behind all bounds if there is none."""
-    worst = np.inf, 0
-    for members, found in answers:
-        least = float(found.lower[: len(members)].min(initial=np.inf))
-        worst = min(worst, (least, found.rows))
-    if worst[0] < np.inf:
-        return worst[1]
-    return sum(found.rows for _, found in answers)
+def _behind(answers: Sequence[Answer]) -> list["Bounded"]:
+    """What the worst margin rests on, or all bounds if there is none."""
+    leasts = [found.lower[: len(members)].min(initial=np.inf) for members, found in answers]
+    worst = int(np.argmin(leasts))
+    if leasts[worst] < np.inf:
+        return [answers[worst].found]
+    return [found for _, found in answers]
 
 
 def _named(query: int, total: int, rows: int) -> tuple[Literal["lower", "upper", "margin"], int]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import numpy as np
 from torch import Tensor
@@ -10,6 +9,8 @@ from torch import Tensor
 from hullmark.bounds.objective import Objective
 from hullmark.bounds.program import Program
 from hullmark.bounds.relaxation import Relaxation
+from hullmark.cuts.cutloop import Optimum
+from hullmark.encode import Proof
 from hullmark.network.ops import Array
 from hullmark.verdict import Deadline
 
@@ -57,21 +58,14 @@ class Task:
         return Relaxation(self.program, self.lower.unsqueeze(0), self.upper.unsqueeze(0))
 
 
-class Attained(NamedTuple):
-    """An input at which a query is at most `gap` above its bound, which is therefore exact to
-    that gap; the least value of the query lies between the two."""
-
-    input: Array
-    gap: float
-
-
 @dataclass(frozen=True, eq=False)
 class Bounded:
     """Lower bounds `(Q,)` of all queries of a task, margins first.
 
     `positive`: whether all margins are shown to be positive; `rows`: how many joint rows the bound
     of the worst margin rests on (without margins: all bounds together); `complete`: whether the
-    method did all that it would have done with more time; `attained`: by query.
+    method did all that it would have done with more time; `attained`: by query; `proofs`: of the
+    joint rows, from methods that solve linear programs, None where there is none.
 
     Trust: every bound holds in real arithmetic; those of margins by `mined` as `bound_by_duals`
     says.
@@ -81,7 +75,8 @@ class Bounded:
     positive: bool
     rows: int = 0
     complete: bool = True
-    attained: Mapping[int, Attained] = field(default_factory=dict[int, Attained])
+    attained: Mapping[int, Optimum] = field(default_factory=dict[int, Optimum])
+    proofs: tuple[Proof | None, ...] = ()
 
     @staticmethod
     def plain(task: Task, lower: Array, complete: bool) -> "Bounded":
