@@ -1,16 +1,15 @@
-"""What each kind of joint row brings without branching, and how few rows mining needs.
+"""What each kind of joint row brings without branching.
 
 Every variant bounds the worst margin of a few questions on one core. *Closed* is the share of
 what alpha-CROWN lacks to a proof. The variants that solve a linear program for each open margin do
 so over the bounds of alpha-CROWN; `all` does over those of mining, with its rows and the
-multivariate hulls. Lines are kept as by `kpoly.py`:
+multivariate hulls. *All rows* keeps every row of groups that a rule forms by the bounds of each
+layer. *Mined only* looks for violated rows once, layer by layer and for the objective, without
+filling layers first; *filled only* adds the rows of a few partitions of each layer and drops those
+that stay idle, and mines nothing. Lines are kept as by `kpoly.py`:
 
     python benchmarks/ablation.py --out ablation.csv
     python benchmarks/ablation.py --out ablation.csv --report
-
-`--facets` mines for the worst query of questions of 256x2, over the bounds of alpha-CROWN, and
-compares with all facets of all the groups that it looked at. Both bounds are optima of linear
-programs, that with all facets found by separating until nothing is violated.
 """
 
 import os
@@ -19,72 +18,31 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import argparse
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import astuple, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from inputs import data_root, instances, markdown
-from kpoly import MARGINS, NEURONS, Clock, Ledger, Robust
+from asked import IMAGES, PROPERTIES, Asked, images, inequalities, properties
+from inputs import data_root, markdown
+from runs import Ledger
 from torch import Tensor
 
-from hullmark.bounds.alpha import ascend, propagate_optimised
 from hullmark.bounds.objective import Objective
-from hullmark.bounds.program import Program
 from hullmark.bounds.relaxation import Relaxation
 from hullmark.bounds.rounding import faithful_arithmetic
-from hullmark.cuts.cutloop import CutBound, CutOptions, CutProgram, cut_loop
+from hullmark.cuts.cutloop import CutOptions, CutProgram, Separator
 from hullmark.cuts.layers import NeuronHulls
-from hullmark.cuts.separators import ReluGroups
-from hullmark.encode import Inequalities, Query, encode
-from hullmark.joint.krelu import Grouping, Scheme, area, krelu_margins, prima, shuffled
+from hullmark.cuts.queries import cut_queries
+from hullmark.joint.groups import Grouping, shuffled
+from hullmark.joint.krelu import Scheme, area, krelu_margins, prima
 from hullmark.joint.mine import Mine, Mining
 from hullmark.joint.mined import mined_margins
-from hullmark.joint.store import Array, Groups
 from hullmark.joint.tighten import Miner, Plan
-from hullmark.network.onnx import load_onnx
-from hullmark.relax.fasthull import all_facets
-from hullmark.search.strategy import Question
-from hullmark.search.witness import Replay
-from hullmark.spec.load import load_property
-from hullmark.verdict import Options
-from hullmark.verify import as_property
 
-IMAGES = (9, 12, 21, 22)
-PROPERTIES = ("prop_2_0.03", "prop_6_0.03", "prop_0_0.05", "prop_9_0.05", "prop_11_0.05")
 # Seconds of one linear program with its cuts.
 PROGRAM = 10.0
-PATIENT = CutOptions(rounds=100, least_gain=1e-6, slack_rounds=100)
-# Of what all facets close, to which the rows of mining are counted.
-SHARES = (0.8, 0.9, 0.95, 0.99)
-
-
-@dataclass(frozen=True, eq=False)
-class Asked:
-    """A question over one box, compiled, and the time it has."""
-
-    name: str
-    program: Program
-    lower: Tensor
-    upper: Tensor
-    objective: Objective
-    clock: Clock
-
-    @staticmethod
-    def of(name: str, question: Question, seconds: float) -> "Asked":
-        """A question; its time starts now."""
-        box = question.prop.cases[0].box
-        sides = question.program.enclosing(box.lower, box.upper)
-        return Asked(name, question.program, *sides, question.objective, Clock(seconds))
-
-    def relaxation(self) -> Relaxation:
-        """The box, nothing bounded yet."""
-        return Relaxation(self.program, self.lower.unsqueeze(0), self.upper.unsqueeze(0))
-
-    def plan(self, plan: Plan) -> Plan:
-        """The plan within the time."""
-        return replace(plan, stop=self.clock.over, spent=self.clock.spent)
 
 
 @dataclass(frozen=True)
@@ -102,16 +60,9 @@ Bounds = tuple[Tensor, int]
 """Lower bounds of all queries `(Q,)`, and the number of joint rows."""
 
 
-def alpha(asked: Asked) -> tuple[Relaxation, Tensor]:
-    """Bounds of all pre-activations, and of all queries, without joint rows."""
-    relaxation = asked.relaxation()
-    propagate_optimised(relaxation, NEURONS, sieve=True)
-    return relaxation, ascend(relaxation, asked.objective, MARGINS).lower[0]
-
-
 def by_alpha(asked: Asked) -> Bounds:
     """No joint rows."""
-    return alpha(asked)[1], 0
+    return asked.alpha()[1], 0
 
 
 def by_groups(rule: Grouping) -> Callable[[Asked], Bounds]:
@@ -119,13 +70,7 @@ def by_groups(rule: Grouping) -> Callable[[Asked], Bounds]:
 
     def bound(asked: Asked) -> Bounds:
         sides = asked.lower, asked.upper
-        plain, over = Scheme(rule), asked.clock.over
-        scheme = Scheme(
-            rule,
-            neurons=replace(plain.neurons, stop=over),
-            forms=replace(plain.forms, stop=over),
-            queries=replace(plain.queries, stop=over),
-        )
+        scheme = asked.scheme(Scheme(rule))
         found = krelu_margins(asked.program, *sides, asked.objective, scheme)
         return found.lower, sum(found.rows.values())
 
@@ -147,7 +92,7 @@ def by_programs(hulls: bool) -> Callable[[Asked], Bounds]:
     """A linear program for each open query, with or without multivariate hulls."""
 
     def bound(asked: Asked) -> Bounds:
-        relaxation, lower = alpha(asked)
+        relaxation, lower = asked.alpha()
         return programs(asked.objective, relaxation, lower, {}, hulls)
 
     return bound
@@ -169,155 +114,49 @@ def programs(
     mines: Mapping[int, Mine],
     hulls: bool,
 ) -> Bounds:
-    """The bounds with those that are open improved; the largest number of rows that were cut."""
-    encoding = encode(relaxation)
-    held = inequalities(mines)
-    separators = [NeuronHulls(encoding, i) for i in encoding.kinks] if hulls else []
-    found, rows = lower.clone(), 0
-    program: CutProgram | None = None
-    for query in (lower <= 0).nonzero().flatten().tolist():
-        goals = Query.of(objective, query).goals(encoding)
-        if program is None:
-            program = CutProgram(encoding, goals)
-            program.hold(held)
-        else:
-            program.aim(goals[0])
-        options = CutOptions(seconds=PROGRAM, rounds=30 if separators else 0, target=0.0)
-        cut = cut_loop(program, separators, options)
-        found[query] = max(float(found[query]), cut.lower)
-        rows = max(rows, len(program.added) - len(held))
-    return found, rows
+    """The bounds with those that are open improved; how many rows were cut in the end."""
+    held, made = inequalities(mines), list[CutProgram]()
+
+    def rule(program: CutProgram) -> Sequence[Separator]:
+        program.hold(held)
+        made.append(program)
+        kinks = program.encoding.kinks if hulls else ()
+        return [NeuronHulls(program.encoding, i, program.naming) for i in kinks]
+
+    left = (lower <= 0).nonzero().flatten()
+    floor = lower[left].double().numpy()
+    options = CutOptions(seconds=PROGRAM, rounds=30 if hulls else 0, target=0.0)
+    cuts = cut_queries(relaxation, objective.select(left), rule, floor, lambda: options)
+    found = lower.clone()
+    for query, cut in zip(left.tolist(), cuts, strict=True):
+        if cut is not None:
+            found[query] = max(float(found[query]), cut.lower)
+    return found, max((len(p.added) - len(held) for p in made), default=0)
 
 
-def inequalities(mines: Mapping[int, Mine]) -> Inequalities:
-    """All rows that were mined."""
-    return Inequalities.joined(
-        [
-            Inequalities.of_groups(block.rows, mine.layer.pre, mine.layer.post, block.groups)
-            for mine in mines.values()
-            for block in mine.found.blocks
-        ]
-    )
+def single_pass(k: int) -> Plan:
+    """Violated rows alone, looked for once."""
+    mining = Mining(k=k)
+    return Plan(rounds=1, objective_rounds=1, mining=mining, patience=0, fill=0)
 
 
-SINGLE_PASS = Plan(patience=0)
 VARIANTS: Mapping[str, Callable[[Asked], Bounds]] = {
     "none (alpha)": by_alpha,
     "triangle, LP": by_programs(False),
+    "k = 2 by area, all rows": by_groups(area(2)),
+    "k = 3 by area, all rows": by_groups(area(3)),
+    "k = 3 overlapping, all rows": by_groups(prima(3)),
+    "k = 3 at random, all rows": by_groups(shuffled(3)),
+    "mined only, k = 2": by_mining(single_pass(2)),
+    "mined only, k = 3": by_mining(single_pass(3)),
+    "mined only, k = 5": by_mining(single_pass(5)),
+    "filled only": by_mining(Plan(objective_rounds=0, patience=0)),
+    "filled and mined, k = 3": by_mining(Plan()),
+    "filled and mined, k = 5": by_mining(Plan(mining=Mining(k=5))),
+    "counterexamples, no rows": by_mining(Plan(fill=0, mining=Mining(candidates=0))),
     "multivariate, LP": by_programs(True),
-    "k = 2 by area": by_groups(area(2)),
-    "k = 3 by area": by_groups(area(3)),
-    "k = 3 at random": by_groups(shuffled(3)),
-    "k = 3 overlapping": by_groups(prima(3)),
-    "mined, k = 2, one pass": by_mining(replace(SINGLE_PASS, mining=Mining(k=2))),
-    "mined, k = 3, one pass": by_mining(SINGLE_PASS),
-    "mined, k = 5, one pass": by_mining(replace(SINGLE_PASS, mining=Mining(k=5))),
-    "counterexamples, no rows": by_mining(Plan(mining=Mining(candidates=0))),
-    "mined, k = 2": by_mining(Plan(mining=Mining(k=2))),
-    "mined, k = 3": by_mining(Plan()),
-    "mined, k = 5": by_mining(Plan(mining=Mining(k=5))),
     "all": by_all,
 }
-
-
-def images(root: Path, numbers: list[int]) -> dict[str, Question]:
-    """Questions of 6x100."""
-    network = Robust(root, "mnist_6x100")
-    return {f"6x100 image {number}": network.question(number) for number in numbers}
-
-
-def properties(root: Path, names: list[str]) -> dict[str, Question]:
-    """Questions of 256x2."""
-    found: dict[str, Question] = {}
-    for instance in instances(root, "mnist_fc"):
-        name = Path(instance.vnnlib).stem
-        if "256x2" not in instance.onnx or name not in names:
-            continue
-        model = load_onnx(instance.network)
-        sizes = model.network.input_size, model.network.output_size
-        prop = as_property(load_property(instance.question, *sizes), model.network)
-        found[f"256x2 {name}"] = Question.of(model, prop, Replay(model, prop), Options())
-    return found
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Mining and all facets for one query, over the same bounds of the neurons.
-
-    `groups`: all that mining looked at; `facets`: of their hulls; `without`, `complete`: the
-    bounds with none and with all of them; `mined`: after each round the rows, and the bound with
-    them; `used`: the rows with a multiplier in the last of these bounds; `converged`: whether
-    nothing violated was left at `complete`, which is too low otherwise.
-    """
-
-    question: str
-    groups: int
-    facets: int
-    without: float
-    complete: float
-    mined: tuple[tuple[int, float], ...]
-    used: int
-    converged: bool
-
-    def reached(self, share: float) -> int | None:
-        """The rows of the first round that closes that share of what all facets close."""
-        wanted = self.without + share * (self.complete - self.without)
-        return next((rows for rows, bound in self.mined if bound >= wanted), None)
-
-
-def compare(name: str, question: Question, rounds: int) -> Comparison:
-    """Mine for the worst query alone, over the bounds of alpha-CROWN."""
-    asked = Asked.of(name, question, float("inf"))
-    miner = Miner(asked.relaxation(), Plan(rounds=0))
-    miner.propagate()
-    worst = int(miner.bound(asked.objective, 0).lower[0].argmin())
-    single = asked.objective.select(slice(worst, worst + 1))
-    # Mining ends where a query is proved; here it is to go on.
-    raised = replace(single, bound=single.bound + 1e3)
-    encoding = encode(miner.relaxation)
-    program = CutProgram(encoding, Query.of(single, 0).goals(encoding))
-    without = cut_loop(program, [], PATIENT).lower
-    mined: list[tuple[int, float]] = []
-    cut: CutBound | None = None
-    for _ in range(rounds):
-        miner.bound(raised, 1)
-        rows = inequalities(miner.mines)
-        program = CutProgram(encoding, Query.of(single, 0).goals(encoding))
-        program.hold(rows)
-        cut = cut_loop(program, [], PATIENT)
-        mined.append((len(rows), cut.lower))
-    separators = [s for mine in miner.mines.values() for s in looked_at(miner.relaxation, mine)]
-    complete = cut_loop(program, separators, PATIENT)
-    return Comparison(
-        name,
-        sum(len(s.groups) for s in separators),
-        sum(facets_of(s.bounds) for s in miner.mines.values()),
-        without,
-        complete.lower,
-        tuple(mined),
-        0 if cut is None else len(cut.rows),
-        complete.converged,
-    )
-
-
-def looked_at(relaxation: Relaxation, mine: Mine) -> list[ReluGroups]:
-    """Separators for all groups of a layer that mining looked at, by their sizes."""
-    return [
-        ReluGroups(relaxation, mine.layer.post, groups, bounds)
-        for groups, bounds in by_size(mine.bounds)
-    ]
-
-
-def facets_of(known: Mapping[tuple[int, ...], Array]) -> int:
-    """How many facets the hulls of these groups of ReLUs have together."""
-    return sum(len(all_facets(bounds)) for _, bounds in by_size(known))
-
-
-def by_size(known: Mapping[tuple[int, ...], Array]) -> Iterator[tuple[Groups, Array]]:
-    """Groups `(G, k)` and their octahedral bounds, for each k that there is."""
-    for k in sorted({len(group) for group in known}):
-        groups = [group for group in known if len(group) == k]
-        yield np.array(groups, dtype=np.intp), np.stack([known[group] for group in groups])
 
 
 def report(lines: list[Result]) -> None:
@@ -357,29 +196,6 @@ def shown(margin: float) -> str:
     return "> 0" if 0 < margin < 1e-9 else f"{margin:.3f}"
 
 
-def facets_table(found: list[Comparison]) -> str:
-    """The bounds, and how many rows mining took to shares of what all facets close."""
-    body: list[list[str]] = []
-    for one in found:
-        last = one.mined[-1]
-        share = (last[1] - one.without) / (one.complete - one.without)
-        reached = [one.reached(part) for part in SHARES]
-        body.append(
-            [
-                one.question.split()[1],
-                str(one.groups),
-                str(one.facets),
-                f"{one.without:.4f}",
-                f"{one.complete:.4f}" + ("" if one.converged else " or more"),
-                *("-" if r is None else f"{r} ({one.facets / max(r, 1):.0f})" for r in reached),
-                f"{share:.1%} with {last[0]} rows, {one.used} of them used",
-            ]
-        )
-    head = ["256x2", "groups", "facets", "bound without", "with all facets"]
-    head += [f"rows to {part:.0%} (times fewer)" for part in SHARES]
-    return markdown([*head, "in the end"], body)
-
-
 @faithful_arithmetic()
 @torch.no_grad()
 def measure(wanted: argparse.Namespace, ledger: Ledger[Result]) -> None:
@@ -398,15 +214,6 @@ def measure(wanted: argparse.Namespace, ledger: Ledger[Result]) -> None:
             print(*astuple(line), flush=True)
 
 
-@faithful_arithmetic()
-@torch.no_grad()
-def facets(wanted: argparse.Namespace) -> None:
-    """Print the comparison with all facets."""
-    asked = properties(data_root(), wanted.properties)
-    found = [compare(name, question, wanted.rounds) for name, question in asked.items()]
-    print(facets_table(found))
-
-
 def main() -> None:
     """Measure, or print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -416,15 +223,11 @@ def main() -> None:
     parser.add_argument("--variants", nargs="+", choices=list(VARIANTS))
     parser.add_argument("--limit", type=float, default=30.0, help="seconds after which ascents end")
     parser.add_argument("--report", action="store_true", help="only print what is in the file")
-    parser.add_argument("--facets", action="store_true", help="compare mining with all facets")
-    parser.add_argument("--rounds", type=int, default=12, help="of mining for that")
     wanted = parser.parse_args()
     torch.set_num_threads(1)
     ledger = Ledger(wanted.out, Result)
     if wanted.report:
         report(ledger.lines())
-    elif wanted.facets:
-        facets(wanted)
     else:
         measure(wanted, ledger)
 

@@ -27,7 +27,7 @@ from hullmark.bounds.relaxation import Relaxation
 from hullmark.bounds.rounding import faithful_arithmetic
 from hullmark.cuts.kpoly import KPolyOptions, kpoly
 from hullmark.cuts.milp import unverified_milp_bounds
-from hullmark.lp.program import Vector
+from hullmark.lp.program import Indices, Vector
 from hullmark.verdict import Deadline
 
 HEAD = (
@@ -56,7 +56,7 @@ def widths(ends: tuple[Vector, Vector]) -> str:
     return f"{float(np.mean(ends[1] - ends[0])):.4f}"
 
 
-def ends_of(relaxation: Relaxation, node: int, neurons: Vector) -> tuple[Vector, Vector]:
+def ends_of(relaxation: Relaxation, node: int, neurons: Indices) -> tuple[Vector, Vector]:
     """Bounds of chosen neurons."""
     low, high = (b.flatten().double().numpy()[neurons] for b in relaxation.bounds[node])
     return low, high

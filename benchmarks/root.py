@@ -11,7 +11,9 @@ for `kpoly.py`:
 
 import numpy as np
 from inputs import data_root, markdown
-from kpoly import Ledger, Line, arguments, run
+from kpoly import options, run
+from runs import Ledger
+from table3 import Line
 
 NETWORKS = ["mnist_6x100", "mnist_9x200"]
 IMAGES = "0:20:1"
@@ -62,7 +64,7 @@ def open_images(lines: list[Line]) -> list[Line]:
 
 def main() -> None:
     """Examine images, or print the tables."""
-    wanted = arguments(__doc__, NETWORKS, LIMIT)
+    wanted = options(__doc__, NETWORKS, LIMIT).parse_args()
     wanted.images = wanted.images or IMAGES
     if wanted.report:
         report(Ledger(wanted.out, Line).lines())

@@ -24,7 +24,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from inputs import data_root, markdown
-from kpoly import Ledger, Robust, chosen_images
+from kpoly import Robust, chosen_images
+from runs import Ledger
 from torch import Tensor
 
 from hullmark.bounds.alpha import Ascent

@@ -8,15 +8,16 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
 
-import ablation
 import kpoly as script
 import root
+import table3
 import torch
 import volumes
+from runs import Ledger
 
 
-def line(status: str, cpu: float = 1.0, image: int = 0, **margins: float) -> script.Line:
-    return script.Line("mnist_6x100", image, status, cpu=cpu, limit=60.0, **margins)
+def line(status: str, cpu: float = 1.0, image: int = 0, **margins: float) -> table3.Line:
+    return table3.Line("mnist_6x100", image, status, cpu=cpu, limit=60.0, **margins)
 
 
 PUBLISHED = {
@@ -31,25 +32,25 @@ PUBLISHED = {
 
 def test_a_row_counts_all_images_and_closes_what_an_attack_leaves() -> None:
     lines = [line(s) for s in ("wrong", "deeppoly", "alpha", "mined", "open", "open", "attacked")]
-    row = script.row("mnist_6x100", lines, PUBLISHED)
+    row = table3.row("mnist_6x100", lines, PUBLISHED)
     # Of 7 images 3 are verified; of 5 survivors DeepPoly leaves 4, of which 2 are proved.
-    assert row[1:3] == ["7", "42.9 (1.0)"]
-    assert row[3:9] == ["1", "1", "1", "1", "1", "50%"]
-    assert row[9:] == ["16.0 (0.3)", "31.2 (310)", "44.1 (307)", "51.0 (159)"]
+    assert row[1:4] == ["7", "60", "42.9 (1.0)"]
+    assert row[4:10] == ["1", "1", "1", "1", "1", "50%"]
+    assert row[10:] == ["16.0 (0.3)", "31.2 (310)", "44.1 (307)", "51.0 (159)"]
 
 
 def test_a_shorter_limit_verifies_less_and_costs_less() -> None:
     lines = [line("deeppoly", 0.1), line("mined", 20.0), line("open", 60.0), line("wrong", 0.1)]
-    assert script.within(lines, 60.0) == (50.0, pytest.approx(80.2 / 4))
-    assert script.within(lines, 10.0) == (25.0, pytest.approx(20.2 / 4))
+    assert table3.within(lines, 60.0) == (50.0, pytest.approx(80.2 / 4))
+    assert table3.within(lines, 10.0) == (25.0, pytest.approx(20.2 / 4))
 
 
 def test_lines_survive_their_file(tmp_path: Path) -> None:
-    ledger = script.Ledger(tmp_path / "out.csv", script.Line)
+    ledger = Ledger(tmp_path / "out.csv", table3.Line)
     assert ledger.lines() == []
     first = line("mined", 3.25, 5, alpha=-1.5, mined=0.1)
     ledger.add(first)
-    script.Ledger(tmp_path / "out.csv", script.Line).add(line("wrong", image=10))
+    Ledger(tmp_path / "out.csv", table3.Line).add(line("wrong", image=10))
     found = ledger.lines()
     assert found[0] == first
     assert (found[1].image, found[1].status, found[1].verified) == (10, "wrong", False)
@@ -80,18 +81,3 @@ def test_the_volume_is_that_of_the_box() -> None:
     # Outputs in [-1, 9] and [2, 3]: bounds of y from below, then of -y.
     margins = torch.tensor([-1.0, 2.0, -9.0, -3.0])
     assert volumes.log_volume(margins) == pytest.approx(1.0)
-
-
-def test_rows_are_counted_to_a_share_of_what_all_facets_close() -> None:
-    rounds = ((10, -1.0), (20, -0.4), (30, -0.1))
-    found = ablation.Comparison("q", 5, 500, -2.0, 0.0, rounds, 3, True)
-    assert [found.reached(share) for share in (0.5, 0.6, 0.95, 0.96)] == [10, 20, 30, None]
-
-
-def test_a_margin_that_is_only_known_to_be_positive_shows_no_number() -> None:
-    assert [ablation.shown(v) for v in (1e-300, 0.25, 0.0, -1e-3)] == [
-        "> 0",
-        "0.250",
-        "0.000",
-        "-0.001",
-    ]
