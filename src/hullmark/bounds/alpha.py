@@ -167,7 +167,8 @@ def ascend(
     relaxation.advance(min(top, len(nodes) - 1))
     start = _completed(relaxation, start, aim.queries, top)
     climbed = _Climb(start, start, relaxation.lower.flatten(1).unsqueeze(1), {}, {})
-    if ascent.steps:
+    chosen = start.slopes or start.gamma or start.beta or aim.rows > 1
+    if ascent.steps and chosen:
         scout = relaxation.sketch(relaxation.program.single)
         climbed = _climb(scout, aim.cast(scout.program), ascent, start, watch)
     exact, mix = _settled(relaxation, climbed.best, aim)

@@ -73,6 +73,10 @@ DEEP = 4
 # Rows whose multipliers are no larger for any query are dropped; those of used rows are near 1.
 IDLE = 3e-2
 
+# After a sweep that has shrunk bounds by less there is none for the next `PAUSE` times.
+IDLE_SWEEP = 1e-2
+PAUSE = 2
+
 
 class Miner:
     """One domain's relaxation, the rows mined for it, and how to go on.
@@ -85,6 +89,7 @@ class Miner:
         self.relaxation = relaxation
         self.plan = plan
         self.mines: dict[int, Mine] = {}
+        self.pause = 0
 
     def propagate(self) -> None:
         """Bound every pre-activation in order."""
@@ -209,10 +214,11 @@ class Miner:
             worst, old = int(lower.argmin()), float(lower.min())
             if worst not in cases:
                 cases[worst] = self.assuming(objective, worst)
-            shrunk = self._improve(cases[worst], objective, worst, lower, 0)
+            case = cases[worst]
+            shrunk = 0.0 if case.resting() else case.sweep_for(objective, worst, lower)
             if float(lower[worst]) <= 0 and shrunk < plan.enough and not plan.stop():
                 if alone or int((lower <= 0).sum()) <= plan.few:
-                    self._improve(cases[worst], objective, worst, lower, 1)
+                    case.learn(objective, worst, lower, 1)
                 else:
                     before = float(lower.min())
                     self.again()
@@ -224,17 +230,26 @@ class Miner:
             idle = 0 if gained > plan.least * -old or shrunk >= plan.enough else idle + 1
         return lower
 
-    def _improve(
-        self, case: "Miner", objective: Objective, query: int, lower: Tensor, rounds: int
-    ) -> float:
-        """Bound counterexamples to a query again; returns by what share their bounds shrank."""
+    def resting(self) -> bool:
+        """Whether the last sweep brought so little that there is to be none this time."""
+        self.pause -= 1
+        return self.pause >= 0
+
+    def sweep_for(self, objective: Objective, query: int, lower: Tensor) -> float:
+        """Sweep over counterexamples to a query; returns by what share their bounds shrank."""
         only = objective.select(slice(query, query + 1))
-        shrunk = case.sweep(self.plan.objective_steps, case.bound(only, 0).coefficients)
+        shrunk = self.sweep(self.plan.objective_steps, self.bound(only, 0).coefficients)
+        self.pause = 0 if shrunk >= IDLE_SWEEP else PAUSE
+        self.learn(objective, query, lower, 0)
+        return shrunk
+
+    def learn(self, objective: Objective, query: int, lower: Tensor, rounds: int) -> None:
+        """Bound a query at its counterexamples, with rounds of mining, and take that in."""
+        only = objective.select(slice(query, query + 1))
         # Of a query without counterexamples only that it is positive is known, and no number.
-        found = math.inf if case.empty() else float(case.bound(only, rounds).lower[0, 0])
+        found = math.inf if self.empty() else float(self.bound(only, rounds).lower[0, 0])
         known = float(lower[query])
         lower[query] = max(known, torch.finfo(lower.dtype).tiny if found > 0 else found)
-        return shrunk
 
     def empty(self) -> bool:
         """Whether the bounds of some neuron exclude each other, so that there is no such point."""
