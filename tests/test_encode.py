@@ -18,8 +18,9 @@ from exactly import (
 )
 from hypothesis import given
 from hypothesis import strategies as st
+from small import relaxed
 
-from hullmark.bounds.linear import Dual, backward, propagate
+from hullmark.bounds.linear import Dual, backward
 from hullmark.bounds.objective import output_objective
 from hullmark.bounds.program import Program
 from hullmark.bounds.relaxation import Relaxation
@@ -34,14 +35,6 @@ from hullmark.network.graph import Builder, Network
 from hullmark.rows import Propagated, Row, Value
 
 Values = dict[int, Vector]
-
-
-def relaxed(network: Network, lower: Vector, upper: Vector) -> Relaxation:
-    program = Program.compile(network)
-    sides = program.enclosing(lower, upper)
-    relaxation = Relaxation(program, *(s.unsqueeze(0) for s in sides))
-    propagate(relaxation)
-    return relaxation
 
 
 def exact_values(network: Network, x: Vector) -> Values:

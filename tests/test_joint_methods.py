@@ -2,12 +2,12 @@
 
 import sys
 from fractions import Fraction
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 from exactly import exactly, margin_at, model_of, output_at, rectified_network
+from small import DIFFERENCE, FIGURE_2, MAXIMUM, SOLVED, network_of, random_network
 
 import hullmark as hm
 from hullmark.bounds.program import Program
@@ -27,39 +27,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
 
 from inputs import Golden, goldens
 
-# Of the solver: primal and dual feasibility are 1e-7 each.
-SOLVED = 1e-6
 EVERYWHERE = {name: JOINT[name] for name in JOINT if name not in ("mk", "multivariate")}
 
 
-def network_of(*layers: tuple[list[list[float]], list[float]]) -> Network:
-    builder, at = Builder((len(layers[0][0][0]),)), 0
-    for number, (weight, bias) in enumerate(layers):
-        if number:
-            at = builder.add(ops.Rectifier(), at)
-        at = builder.add(ops.Dense(np.array(weight, float), np.array(bias, float)), at)
-    return builder.build(at)
-
-
-def random_network(*sizes: int, seed: int) -> Network:
-    rng = np.random.default_rng(seed)
-    return network_of(
-        *[
-            (rng.normal(size=(m, n)) / np.sqrt(n), rng.normal(size=m) / 4)  # type: ignore[misc]
-            for n, m in pairwise(sizes)
-        ]
-    )
-
-
-MAXIMUM = network_of(([[1, -1], [0, 1]], [0, 0]), ([[1, 1]], [0]))
 MAXIMUM_3 = network_of(
     ([[0, 1, -1], [0, 0, 1], [1, 0, 0]], [0, 0, 0]),
     ([[1, 1, -1], [0, 0, 1]], [0, 0]),
     ([[1, 1]], [0]),
-)
-DIFFERENCE = network_of(([[1], [1]], [0, 0]), ([[1, -1]], [0]))
-FIGURE_2 = network_of(
-    ([[1, 1], [1, -1]], [0, 0]), ([[1, 2], [0, 1]], [0, 1.5]), ([[1, 0], [0, 1]], [0, 0])
 )
 
 

@@ -6,7 +6,8 @@ from fractions import Fraction
 import numpy as np
 import pytest
 from exactly import exactly, model_of, output_at, values_at
-from test_joint_methods import SOLVED, ends, random_network, some_property
+from small import SOLVED, random_network
+from test_joint_methods import ends, some_property
 
 import hullmark as hm
 from hullmark.cuts.cutloop import CutOptions

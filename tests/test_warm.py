@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from test_cutloop import MAXIMUM, SOLVED, all_pairs, deep, network_of, relaxed
+from small import MAXIMUM, SOLVED, deep, network_of, relaxed
+from test_cutloop import all_pairs
 
 from hullmark.bounds.alpha import Ascent, ascend
 from hullmark.bounds.linear import propagate

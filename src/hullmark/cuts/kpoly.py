@@ -21,7 +21,7 @@ from hullmark.bounds.rounding import faithful_arithmetic
 from hullmark.bounds.zonotope import zonotope
 from hullmark.cuts.cutloop import CutBound, CutOptions, CutProgram, cut_loop
 from hullmark.cuts.queries import cut_queries
-from hullmark.cuts.separators import ReluGroups, propagated_groups
+from hullmark.cuts.separators import ReluGroups, propagated_groups, propagated_passing
 from hullmark.encode import Query, encode
 from hullmark.errors import BadInput
 from hullmark.joint.groups import by_area
@@ -38,13 +38,15 @@ class KPolyOptions:
     """What is refined, and how.
 
     `k`: the size of groups, at most 3, 1 for none; `grouping`: from lower and upper bounds of a
-    layer and k to flat indices `(G, k)`; `start`: where a layer's bounds come from before they
-    are refined; `cuts`: of every objective, `seconds` included; `stop`: asked before each linear
-    program, and whatever it leaves undone keeps the bounds it started from.
+    layer and k to flat indices `(G, k)`; `passing`: whether groups with passing values come after
+    these; `start`: where a layer's bounds come from before they are refined; `cuts`: of every
+    objective, `seconds` included; `stop`: asked before each linear program, and whatever it leaves
+    undone keeps the bounds it started from.
     """
 
     k: int = 3
     grouping: Grouping = by_area
+    passing: bool = True
     start: Literal["deeppoly", "deepz"] = "deeppoly"
     cuts: CutOptions = SHARED
     stop: Callable[[], bool] = never
@@ -149,6 +151,8 @@ class _Work:
                 groups = self._options.grouping(low, high, self._options.k)
                 if len(groups):
                     self._groups.append(propagated_groups(relaxation, i, groups))
+                if self._options.passing:
+                    self._groups += propagated_passing(relaxation, i)
 
     def _refine(self, j: int, neurons: Indices) -> None:
         encoding = encode(self.relaxation, j, neurons)

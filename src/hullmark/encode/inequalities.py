@@ -56,19 +56,23 @@ class Inequalities:
 
     @staticmethod
     def of_groups(
-        rows: JointRows, pre: int, post: int, groups: Groups, proofs: Sequence[Proof] = ()
+        rows: JointRows,
+        pre: int | Indices,
+        post: int | Indices,
+        groups: Groups,
+        proofs: Sequence[Proof] = (),
     ) -> Inequalities:
         """Rows over groups of neurons: x are values of the node `pre`, y of the node `post`.
 
         Arguments:
-            rows: of a batch of groups.
-            pre, post: the nodes before and after the nonlinearity.
-            groups: flat indices of neurons, `(G, k)`.
+            rows: of a batch of groups. Where `pre` is `post`, x or y is zero.
+            pre, post: the nodes before and after the nonlinearity; `(G, k)` if members differ.
+            groups: flat indices of neurons in these nodes, `(G, k)`.
             proofs: of each row, or none.
         """
-        k = groups.shape[1]
         neuron = np.tile(groups[rows.group], 2)
-        node = np.broadcast_to(np.repeat([pre, post], k), neuron.shape)
+        nodes = np.stack(np.broadcast_arrays(pre, post, groups)[:2], axis=1)
+        node = nodes[rows.group].reshape(neuron.shape)
         coefficient = np.concatenate([rows.x, rows.y], axis=1)
         used = coefficient != 0
         return Inequalities(

@@ -21,7 +21,7 @@ from hullmark.cuts.cutloop import CutBound, CutOptions, CutProgram, Optimum, run
 from hullmark.cuts.kpoly import SHARED, KPolyBounds, KPolyOptions, kpoly
 from hullmark.cuts.layers import DisjunctiveGroups, NeuronHulls
 from hullmark.cuts.queries import Separators, cut_queries
-from hullmark.cuts.separators import ReluGroups, propagated_groups
+from hullmark.cuts.separators import ReluGroups, propagated_groups, propagated_passing
 from hullmark.cuts.warm import bound_again, share_rows
 from hullmark.encode import Query
 from hullmark.errors import Unsupported
@@ -119,13 +119,25 @@ def _kpoly(task: Task, method: str, options: MethodOptions, alpha: Alpha) -> KPo
 
 def _krelu(task: Task, options: MethodOptions, alpha: Alpha) -> Bounded:
     relaxation, rules = alpha.relaxation, list[Separators]()
+    # A single neuron has its hull in the program already.
+    alone = options.k == 1
+    passing = [] if alone else _passing(task, relaxation)
     for part in task.parts():
-        # A single neuron has its hull in the program already.
-        skip = options.k == 1 or task.clock.expired()
+        skip = alone or task.clock.expired()
         groups = {} if skip else groups_of(relaxation, part, options)
         known = [propagated_groups(relaxation, i, g) for i, g in groups.items()]
-        rules.append(partial(_given, known))
+        rules.append(partial(_given, known + passing))
     return _cut_parts(task, alpha, rules)
+
+
+def _passing(task: Task, relaxation: Relaxation) -> list[ReluGroups]:
+    """Groups with passing values, whichever part is bounded, of the layers that time is for."""
+    found: list[ReluGroups] = []
+    for i in relaxation.program.slopes:
+        known = task.program.network.nodes[i].inputs[0] in relaxation.bounds
+        if known and not task.clock.expired():
+            found += propagated_passing(relaxation, i)
+    return found
 
 
 def _given(separators: list[ReluGroups], program: CutProgram) -> list[ReluGroups]:
