@@ -10,7 +10,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 
@@ -18,11 +20,13 @@ from torch import Tensor
 class Pool:
     """`sum_j coefficients[j] . value_j <= rhs` for R rows that hold on every domain.
 
-    `coefficients[j]` `(R, *shape)` per node; `rhs` `(R,)`.
+    `coefficients[j]` `(R, *shape)` per node; `rhs` `(R,)`; `numbers` `(R,)`, int32: what the rows
+    are known by, None if by nothing.
     """
 
     coefficients: Mapping[int, Tensor]
     rhs: Tensor
+    numbers: NDArray[np.int32] | None = None
 
     @property
     def top(self) -> int:
@@ -83,7 +87,7 @@ class Pool:
             return self
         if (device, dtype) not in self._elsewhere:
             moved = {j: c.to(device, dtype) for j, c in self.coefficients.items()}
-            self._elsewhere[device, dtype] = Pool(moved, self.rhs.to(device, dtype))
+            self._elsewhere[device, dtype] = Pool(moved, self.rhs.to(device, dtype), self.numbers)
         return self._elsewhere[device, dtype]
 
     @cached_property

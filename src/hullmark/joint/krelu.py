@@ -21,11 +21,12 @@ from hullmark.bounds.objective import Objective
 from hullmark.bounds.program import Program
 from hullmark.bounds.relaxation import Relaxation
 from hullmark.bounds.rounding import faithful_arithmetic
+from hullmark.joint.ancestry import Ledger
 from hullmark.joint.groups import Grouping, Groups, by_area, overlapping
 from hullmark.joint.mined import Mined
-from hullmark.joint.octahedron import Start, octahedral_bounds
+from hullmark.joint.octahedron import Start, octahedral_sums
 from hullmark.joint.passing import passing_groups
-from hullmark.joint.store import Block, Layer, LayerRows
+from hullmark.joint.store import Archive, Block, Layer, LayerRows
 from hullmark.relax.fasthull import all_facets, fast_hull
 
 Array = NDArray[Any]
@@ -102,6 +103,7 @@ def krelu_propagate(relaxation: Relaxation, scheme: Scheme) -> dict[int, LayerRo
     """
     program = relaxation.program
     found: dict[int, LayerRows] = {}
+    archive = Archive()
     for j in program.pre_activations:
         if j == 0:
             continue
@@ -109,12 +111,12 @@ def krelu_propagate(relaxation: Relaxation, scheme: Scheme) -> dict[int, LayerRo
         neurons = unstable_neurons(relaxation, j)
         start: Start | None = None
         if len(neurons) and any(i < j for i in program.slopes):
-            start = _tighten(relaxation, j, neurons, scheme.neurons)
+            start = _tighten(relaxation, j, neurons, scheme.neurons, archive.ledger)
         for i in program.network.consumers[j]:
             if i in program.slopes and len(neurons) and scheme.grouping is not None:
-                layer = Layer.of(program, i)
-                groups = _groups_of(relaxation, layer, scheme.grouping, scheme.passing)
-                rows = _rows_of(relaxation, layer, groups, scheme, start)
+                rows = LayerRows(Layer.of(program, i), archive=archive)
+                groups = _groups_of(relaxation, rows.layer, scheme.grouping, scheme.passing)
+                _add_rows(relaxation, rows, groups, scheme, start)
                 if len(rows):
                     relaxation.set_pool(i, rows.pool(program))
                     found[i] = rows
@@ -122,12 +124,13 @@ def krelu_propagate(relaxation: Relaxation, scheme: Scheme) -> dict[int, LayerRo
     return found
 
 
-def _tighten(relaxation: Relaxation, j: int, neurons: Tensor, ascent: Ascent) -> Start:
+def _tighten(
+    relaxation: Relaxation, j: int, neurons: Tensor, ascent: Ascent, ledger: Ledger
+) -> Start:
     """Optimised bounds of open pre-activations; where the sums of several start from."""
     relaxation.advance(j)
     seen = ascend_in_pieces(relaxation, both_signs(j, neurons), ascent)
-    low, high = seen.lower.chunk(2, dim=1)
-    relaxation.refine(j, neurons, low, -high)
+    ledger.refine(relaxation, j, neurons, seen)
     return Start.of(seen, neurons, relaxation.program.network.nodes[j].size)
 
 
@@ -139,21 +142,22 @@ def _groups_of(
     return [grouping(low, high), *(passing_groups(relaxation, layer) if passing else ())]
 
 
-def _rows_of(
+def _add_rows(
     relaxation: Relaxation,
-    layer: Layer,
+    rows: LayerRows,
     groups: list[Groups],
     scheme: Scheme,
     start: Start | None,
-) -> LayerRows:
+) -> None:
     """The rows of all groups of a layer."""
-    rows = LayerRows(layer)
+    layer, ledger = rows.layer, rows.archive.ledger
     pieces = (part[at : at + AT_ONCE] for part in groups for at in range(0, len(part), AT_ONCE))
     for some in pieces:
         # Pairs have few facets, and the few rows miss those that two almost equal neurons need.
         hull = all_facets if scheme.facets or some.shape[1] == 2 else fast_hull
-        bounds = octahedral_bounds(relaxation, layer.pre, some, scheme.forms, start)
+        sums = octahedral_sums(relaxation, layer.pre, some, scheme.forms, start)
         if scheme.forms.stop():
             break
-        rows.add(Block.of(some, bounds, hull(bounds, *layer.slopes(some))))
-    return rows
+        found = hull(sums.bounds, *layer.slopes(some))
+        uses = ledger.completed(layer.pre, some, sums)
+        rows.add(Block.of(some, sums.bounds, found, uses=uses))

@@ -21,7 +21,7 @@ from hullmark.bounds.alpha import Ascended, Ascent
 from hullmark.bounds.relaxation import Relaxation, never
 from hullmark.joint.deep import separate_deep
 from hullmark.joint.groups import by_area, shuffled
-from hullmark.joint.octahedron import Start, octahedral_bounds
+from hullmark.joint.octahedron import Start, octahedral_sums
 from hullmark.joint.passing import passing_pairs
 from hullmark.joint.store import Block, Groups, Layer, LayerRows
 from hullmark.relax.fasthull import fast_hull
@@ -58,9 +58,9 @@ class Mining:
 class Mine:
     """The rows of one layer, and the octahedra of the groups that have been looked at.
 
-    `bounds` maps a group to its octahedral bounds, and `fine` to a mask of those that have had all
-    their steps. `filled` counts the partitions whose rows were added, and `fresh` says that idle
-    ones among them have not been dropped.
+    `bounds` maps a group to its octahedral bounds, `uses` to the numbers of the rows that these
+    use, and `fine` to a mask of those that have had all their steps. `filled` counts the partitions
+    whose rows were added, and `fresh` says that idle ones among them have not been dropped.
     """
 
     layer: Layer
@@ -70,6 +70,7 @@ class Mine:
     filled: int = 0
     stop: Callable[[], bool] = never
     bounds: dict[tuple[int, ...], Array] = field(default_factory=dict[tuple[int, ...], Array])
+    uses: dict[tuple[int, ...], Array] = field(default_factory=dict[tuple[int, ...], Array])
     fine: dict[tuple[int, ...], Mask] = field(default_factory=dict[tuple[int, ...], Mask])
 
     def dig(self, relaxation: Relaxation, seen: Ascended, weight: Tensor, mining: Mining) -> int:
@@ -148,8 +149,9 @@ class Mine:
         if len(groups) == 0:
             return
         ascent = Ascent(steps, slope_rate=0.1, stop=self.stop)
-        bounds = octahedral_bounds(relaxation, self.layer.pre, groups, ascent, self.start)
-        self.found.add(Block.of(groups, bounds, fast_hull(bounds, *self.layer.slopes(groups))))
+        bounds, uses = self._sums(relaxation, groups, ascent)
+        rows = fast_hull(bounds, *self.layer.slopes(groups))
+        self.found.add(Block.of(groups, bounds, rows, uses=uses))
         self.fresh = True
         relaxation.set_pool(self.layer.post, self.found.pool(relaxation.program))
 
@@ -160,8 +162,17 @@ class Mine:
             return
         array = np.array(new, dtype=np.intp)
         ascent = Ascent(steps, slope_rate=0.1, stop=self.stop)
-        found = octahedral_bounds(relaxation, self.layer.pre, array, ascent, self.start)
-        self.bounds.update(zip(new, found, strict=True))
+        bounds, uses = self._sums(relaxation, array, ascent)
+        self.bounds.update(zip(new, bounds, strict=True))
+        self.uses.update(zip(new, uses, strict=True))
+
+    def _sums(
+        self, relaxation: Relaxation, groups: Groups, ascent: Ascent, wanted: Mask | None = None
+    ) -> tuple[Array, Array]:
+        """Octahedral bounds of groups, and the numbers of the rows that they use."""
+        pre = self.layer.pre
+        found = octahedral_sums(relaxation, pre, groups, ascent, self.start, wanted)
+        return found.bounds, self.found.archive.ledger.completed(pre, groups, found)
 
     def _deepen(self, relaxation: Relaxation, block: Block, steps: int) -> None:
         """Better octahedral bounds where the proofs of rows use them."""
@@ -175,8 +186,9 @@ class Mine:
         for key, mask in zip(keys, wanted, strict=True):
             mask &= ~self.fine.setdefault(key, np.zeros_like(mask))
         ascent = Ascent(steps, slope_rate=0.1, stop=self.stop)
-        found = octahedral_bounds(relaxation, self.layer.pre, groups, ascent, self.start, wanted)
-        for key, bounds, done in zip(keys, found, wanted, strict=True):
+        found = self._sums(relaxation, groups, ascent, wanted)
+        for key, bounds, uses, done in zip(keys, *found, wanted, strict=True):
+            self.uses[key] = np.where(bounds < self.bounds[key], uses, self.uses[key])
             self.bounds[key] = np.minimum(self.bounds[key], bounds)
             self.fine[key] = self.fine[key] | done
 
@@ -213,14 +225,12 @@ class Mine:
         few = np.count_nonzero(rows, axis=1) <= 2
         wanted = np.broadcast_to(few, (len(groups), len(rows)))
         ascent = Ascent(mining.fine, slope_rate=0.1, stop=self.stop)
-        bounds = octahedral_bounds(relaxation, self.layer.pre, groups, ascent, self.start, wanted)[
-            :, few
-        ]
+        bounds, uses = (a[:, few] for a in self._sums(relaxation, groups, ascent, wanted))
         at = loss[:, groups].sum(axis=2).argmax(axis=0)[:, None]
         point = np.concatenate([p[at, groups] for p in points], axis=1)
         found = separate_deep(rows[few], bounds, point, self.layer.slopes(groups))
         depth = _depth(found, point[found.group])
-        return Block.of(groups, bounds, found, rows[few]), depth
+        return Block.of(groups, bounds, found, rows[few], uses), depth
 
     def _settled(self, block: Block) -> Block:
         """The same directions over the octahedra as they are known now."""
@@ -228,7 +238,8 @@ class Mine:
         shapes = octahedra(bounds, *self.layer.slopes(block.groups))
         directions = np.concatenate([block.rows.x, block.rows.y], axis=1)
         rows = rows_for(shapes, np.arange(len(directions)), directions)
-        return Block.of(block.groups, bounds, rows)
+        uses = np.stack([self.uses[g] for g in map(tuple, block.groups.tolist())])
+        return Block.of(block.groups, bounds, rows, uses=uses)
 
 
 def _pairs(neurons: Array) -> Groups:

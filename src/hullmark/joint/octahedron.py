@@ -17,6 +17,7 @@ from hullmark.bounds.aims import Forms
 from hullmark.bounds.alpha import Ascended, Ascent, Multipliers, ascend
 from hullmark.bounds.linear import CHUNK
 from hullmark.bounds.relaxation import Relaxation
+from hullmark.joint.ancestry import Sums, used_rows
 from hullmark.joint.through import Coordinates
 from hullmark.relax.octahedra import octahedral_rows
 
@@ -58,6 +59,18 @@ def octahedral_bounds(
     start: Start | None = None,
     wanted: NDArray[np.bool_] | None = None,
 ) -> Array:
+    """The `bounds` of `octahedral_sums`, float64 `(G, 3^k - 1)`; arguments as there."""
+    return octahedral_sums(relaxation, node, groups, ascent, start, wanted).bounds
+
+
+def octahedral_sums(
+    relaxation: Relaxation,
+    node: int,
+    groups: Groups,
+    ascent: Ascent,
+    start: Start | None = None,
+    wanted: NDArray[np.bool_] | None = None,
+) -> Sums:
     """Upper bounds of the octahedral sums of groups of neurons of one pre-activation.
 
     Arguments:
@@ -71,7 +84,7 @@ def octahedral_bounds(
         wanted: a mask `(G, 3^k - 1)` of the sums that are worth a pass; all if None.
 
     Returns:
-        float64 `(G, 3^k - 1)`, in the order of `octahedral_rows(k)`; infinite where not wanted.
+        Bounds in float64; infinite where not wanted.
 
     Trust: every bound holds in real arithmetic.
     """
@@ -81,6 +94,7 @@ def octahedral_bounds(
     space = Coordinates.of(relaxation.program.network, node, passing)
     lower, upper = space.interval(relaxation)
     bounds = np.full((len(groups), len(rows)), np.inf)
+    uses = np.full(bounds.shape, None, dtype=object)
     several = np.count_nonzero(rows, axis=1) > 1
     for index in np.flatnonzero(~several):
         u = int(np.flatnonzero(rows[index])[0])
@@ -90,23 +104,24 @@ def octahedral_bounds(
     if wanted is not None:
         asked = asked & wanted
     if not asked.any():
-        return bounds
+        return Sums(bounds, uses)
     # A form is known by the sorted codes 2 i + (a_i < 0) of its neurons, padded with -1.
     codes = np.where(rows == 0, -1, 2 * groups[:, None, :] + (rows < 0))
     codes = np.sort(codes, axis=2)[asked]
     forms, place = np.unique(codes, axis=0, return_inverse=True)
-    found = np.full(len(forms), np.inf)
+    found, used = np.full(len(forms), np.inf), np.full(len(forms), None, dtype=object)
     # A form of passing values alone starts from nothing that is known of neurons.
     neurons = (forms >= 0) & (forms < 2 * size)
     for part, begin in ((neurons.any(axis=1), start), (~neurons.any(axis=1), None)):
         if part.any():
-            found[part] = _upper_bounds(relaxation, space, forms[part], ascent, begin)
+            found[part], used[part] = _upper_bounds(relaxation, space, forms[part], ascent, begin)
     # A sum is also at most the sum of its parts, rounded up.
     parts = np.where(forms % 2, -lower[forms // 2], upper[forms // 2]) * (forms >= 0)
     apart = parts.sum(axis=1) + np.abs(parts).sum(axis=1) * (8 * np.finfo(np.float64).eps)
+    used[apart < found] = None
     found = np.fmin(found, apart)
-    bounds[asked] = found[place.ravel()]
-    return bounds
+    bounds[asked], uses[asked] = found[place.ravel()], used[place.ravel()]
+    return Sums(bounds, uses)
 
 
 def _upper_bounds(
@@ -115,13 +130,16 @@ def _upper_bounds(
     forms: Groups,
     ascent: Ascent,
     start: Start | None,
-) -> Array:
+) -> tuple[Array, NDArray[np.object_]]:
+    """Upper bounds of forms, and the rows that they use."""
     held = 4 * sum(s[0].numel() for s in relaxation.program.slopes.values())
     piece = max(1, 4 * CHUNK // max(held, space.starts[-1]))
     found: list[Tensor] = []
+    uses: list[NDArray[np.object_]] = []
     for part in torch.as_tensor(forms).split(piece):
         if ascent.stop():
             found.append(torch.full((len(part),), torch.inf, dtype=torch.float64))
+            uses.append(np.full(len(part), None, dtype=object))
             continue
         used = part >= 0
         sign = torch.where(part % 2 == 1, 1.0, -1.0) * used
@@ -131,8 +149,10 @@ def _upper_bounds(
         device = relaxation.lower.device
         aim = Forms(space.split(coefficients.unsqueeze(0).to(device)))
         begin = None if start is None else _blend(start, part.to(device))
-        found.append(-ascend(relaxation, aim, ascent, begin).lower[0].double().cpu())
-    return torch.cat(found).numpy()
+        seen = ascend(relaxation, aim, ascent, begin)
+        found.append(-seen.lower[0].double().cpu())
+        uses.append(used_rows(relaxation, seen))
+    return torch.cat(found).numpy(), np.concatenate(uses)
 
 
 def _blend(start: Start, forms: Tensor) -> Multipliers:

@@ -1,6 +1,7 @@
-"""The joint rows of one layer of rectifiers: where they are, what proves them, and their pool."""
+"""The joint rows of layers of rectifiers: where they are, what proves them, and their pools."""
 
-from collections.abc import Mapping
+from bisect import bisect
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -10,11 +11,12 @@ from numpy.typing import NDArray
 
 from hullmark.bounds.pools import Pool
 from hullmark.bounds.program import Program
+from hullmark.joint.ancestry import NONE, Ledger
 from hullmark.joint.through import Coordinates, incoming
 from hullmark.network.ops import Rectifier
 from hullmark.relax.octahedra import octahedral_rows
 from hullmark.relax.separate import JointRows
-from hullmark.rows import Kink, Row, Value, octahedral_group, rows_of_group
+from hullmark.rows import Group, Kink, Propagated, Row, Value, octahedral_group, rows_of_group
 
 Array = NDArray[Any]
 Groups = NDArray[np.intp]
@@ -91,20 +93,29 @@ class Block:
 
     `groups` `(m, k)`: the coordinates of each row, see `Layer.space`. `bounds` `(m, M)`: upper
     bounds of the sums `template` `(M, k)` of their pre-activations, all octahedral ones if None,
-    which prove it. `rows` with `group` counting from 0 to m - 1.
+    which prove it. `rows` with `group` counting from 0 to m - 1. `uses`: objects `(m, M)`, for
+    each bound the numbers of the rows that its own proof uses; none if None. `numbers` `(m,)`:
+    those of the rows themselves, given by an `Archive`.
     """
 
     groups: Groups
     bounds: Array
     rows: JointRows
     template: Array | None = None
+    uses: Array | None = None
+    numbers: Array | None = None
 
     @staticmethod
     def of(
-        groups: Groups, bounds: Array, found: JointRows, template: Array | None = None
+        groups: Groups,
+        bounds: Array,
+        found: JointRows,
+        template: Array | None = None,
+        uses: Array | None = None,
     ) -> "Block":
-        """Rows of groups of a batch, `groups` `(G, k)` and `bounds` `(G, M)`."""
-        return Block(groups[found.group], bounds[found.group], _numbered(found), template)
+        """Rows of groups of a batch, `groups` `(G, k)`, `bounds` and `uses` `(G, M)`."""
+        uses = None if uses is None else uses[found.group]
+        return Block(groups[found.group], bounds[found.group], _counted(found), template, uses)
 
     @property
     def k(self) -> int:
@@ -113,28 +124,146 @@ class Block:
 
     def selected(self, chosen: Array) -> "Block":
         """The rows with these indices."""
-        rows = _numbered(self.rows.selected(chosen))
-        return Block(self.groups[chosen], self.bounds[chosen], rows, self.template)
+        rows = _counted(self.rows.selected(chosen))
+        uses, numbers = (None if a is None else a[chosen] for a in (self.uses, self.numbers))
+        return Block(self.groups[chosen], self.bounds[chosen], rows, self.template, uses, numbers)
 
 
-def _numbered(rows: JointRows) -> JointRows:
+def _counted(rows: JointRows) -> JointRows:
     return replace(rows, group=np.arange(len(rows)))
+
+
+@dataclass
+class Archive:
+    """The rows that all layers of one domain have ever had, by number; dropped ones are needed
+    where the proofs of others use them.
+
+    A row only uses rows of smaller numbers. `ledger`: what the bounds of neurons use. Rows from
+    the number `everywhere` on, if it is not None, hold where something is assumed that no `Row`
+    can say; all others hold on the whole domain. `count` rows have been numbered.
+    """
+
+    ledger: Ledger = field(default_factory=Ledger)
+    everywhere: int | None = None
+    count: int = 0
+    blocks: list[tuple[Layer, Block]] = field(default_factory=list[tuple[Layer, Block]])
+
+    def assuming(self) -> "Archive":
+        """The same so far; what is added there from now on may rest on an assumption."""
+        first = self.count if self.everywhere is None else self.everywhere
+        return Archive(self.ledger.copied(), first, self.count, list(self.blocks))
+
+    def admit(self, layer: Layer, block: Block) -> Block:
+        """The block with numbers for its rows."""
+        numbers = np.arange(self.count, self.count + len(block.groups), dtype=np.int32)
+        block = replace(block, numbers=numbers)
+        self.blocks.append((layer, block))
+        self.count += len(numbers)
+        return block
+
+    def rows(self, wanted: Iterable[int], assumed: bool = False) -> list[Row]:
+        """The rows with these numbers, and in their ancestries all rows that their proofs use.
+
+        If not `assumed`, only those that hold everywhere. What a miner assumes is no row, and
+        missing among those that are used.
+
+        Trust: none is added; `Row.derived` checks each.
+        """
+        last = self.count if assumed or self.everywhere is None else self.everywhere
+        numbers = [number for number in wanted if number < last]
+        made = _Made()
+        starts = [int(_numbers(block)[0]) for _, block in self.blocks]
+        for number in self._needed(numbers, starts):
+            place = bisect(starts, number) - 1
+            made.add(number, *self.blocks[place], number - starts[place])
+        return [made.rows[number] for number in numbers]
+
+    def _needed(self, numbers: Iterable[int], starts: list[int]) -> list[int]:
+        """The numbers and those that they use, directly or not, in ascending order."""
+        needed, known, left = set[int](), set[int](), list(numbers)
+        while left:
+            number = left.pop()
+            if number in needed:
+                continue
+            needed.add(number)
+            place = bisect(starts, number) - 1
+            for uses in _uses(self.blocks[place][1], number - starts[place]):
+                # Groups share the sums of their members.
+                if id(uses) not in known:
+                    known.add(id(uses))
+                    left += uses.tolist()
+        return sorted(needed)
+
+
+class _Made:
+    """Rows by number, made after all that they use; what several have in common is made once."""
+
+    def __init__(self) -> None:
+        self.rows: dict[int, Row] = {}
+        self._groups: dict[tuple[object, ...], Group] = {}
+        self._used: dict[int, Propagated] = {}
+
+    def add(self, number: int, layer: Layer, block: Block, index: int) -> None:
+        """Make the row of a block."""
+        rows = block.rows.selected(np.array([index]))
+        pair, group = (rows.x, rows.y), self._group(layer, block, index)
+        (row,) = rows_of_group(group, pair, rows.rhs, rows.members, rows.multipliers)
+        self.rows[number] = row
+
+    def _group(self, layer: Layer, block: Block, index: int) -> Group:
+        members, bounds = block.groups[index].tolist(), block.bounds[index]
+        uses = _uses(block, index)
+        key = (layer.post, *members, bounds.tobytes(), *map(id, uses))
+        if key not in self._groups:
+            template = octahedral_rows(block.k) if block.template is None else block.template
+            group = octahedral_group([layer.kink(u) for u in members], template, bounds)
+            parents = [
+                replace(parent, derivation=self._propagated(used))
+                for parent, used in zip(group.parents, uses, strict=True)
+            ]
+            self._groups[key] = Group(group.kinks, tuple(parents))
+        return self._groups[key]
+
+    def _propagated(self, uses: Array) -> Propagated:
+        if id(uses) not in self._used:
+            self._used[id(uses)] = Propagated(tuple(self.rows[n] for n in uses.tolist()))
+        return self._used[id(uses)]
+
+
+def _numbers(block: Block) -> Array:
+    """The numbers of a block that has some.
+
+    Raises:
+        ValueError: if it has none.
+    """
+    if block.numbers is None:
+        raise ValueError("a block that no archive has admitted")
+    return block.numbers
+
+
+def _uses(block: Block, index: int) -> list[Array]:
+    """For each bound of a row's group the numbers of the rows that it uses."""
+    return [NONE] * block.bounds.shape[1] if block.uses is None else block.uses[index].tolist()
 
 
 @dataclass
 class LayerRows:
     """All joint rows of a layer, in the order in which they came; grows, and drops idle rows.
 
-    Only the first `everywhere` blocks hold on the whole domain, if it is not None; the others hold
-    where something is assumed that no `Row` can say.
+    `archive`: where they are kept for those that use them.
     """
 
     layer: Layer
     blocks: list[Block] = field(default_factory=list[Block])
-    everywhere: int | None = None
+    archive: Archive = field(default_factory=Archive)
 
     def __len__(self) -> int:
         return sum(len(block.groups) for block in self.blocks)
+
+    @property
+    def numbers(self) -> NDArray[np.int32]:
+        """The numbers of the rows, `(rows,)`."""
+        return np.concatenate([NONE, *map(_numbers, self.blocks)])
 
     def add(self, block: Block) -> None:
         """Append rows; those that are there keep their places.
@@ -149,7 +278,7 @@ class LayerRows:
             raise ValueError("a group has a coordinate twice")
         block = _folded(self.layer, block)
         if len(block.groups):
-            self.blocks.append(block)
+            self.blocks.append(self.archive.admit(self.layer, block))
 
     def keep(self, chosen: Array) -> None:
         """Drop all rows but those of a mask `(rows,)`."""
@@ -183,26 +312,14 @@ class LayerRows:
         coefficients = space.split(before) | {layer.post: after[:, : layer.size]}
         nodes = program.network.nodes
         shaped = {j: c.reshape(count, *nodes[j].shape) for j, c in coefficients.items()}
-        return Pool(shaped, -program.enclosing(-rhs, -rhs)[0])
+        return Pool(shaped, -program.enclosing(-rhs, -rhs)[0], self.numbers)
 
     def rows(self, assumed: bool = False) -> list[Row]:
         """Every row that holds everywhere as a `Row`, its octahedral bounds as its parents.
 
         If `assumed`, those too that hold only where what the miner assumes does.
         """
-        found: list[Row] = []
-        for block in self.blocks if assumed else self.blocks[: self.everywhere]:
-            for index in range(len(block.groups)):
-                found += self._row(block, index)
-        return found
-
-    def _row(self, block: Block, index: int) -> list[Row]:
-        kinks = [self.layer.kink(coordinate) for coordinate in block.groups[index].tolist()]
-        rows = block.rows.selected(np.array([index]))
-        template = octahedral_rows(block.k) if block.template is None else block.template
-        group = octahedral_group(kinks, template, block.bounds[index])
-        pair = (rows.x, rows.y)
-        return [*rows_of_group(group, pair, rows.rhs, rows.members, rows.multipliers)]
+        return self.archive.rows(self.numbers.tolist(), assumed)
 
 
 def _folded(layer: Layer, block: Block) -> Block:

@@ -19,7 +19,7 @@ from hullmark.bounds.objective import Objective
 from hullmark.bounds.relaxation import Relaxation, never
 from hullmark.joint.mine import Mine, Mining
 from hullmark.joint.octahedron import Start
-from hullmark.joint.store import Layer, LayerRows
+from hullmark.joint.store import Archive, Layer, LayerRows
 
 
 def nothing() -> float:
@@ -89,6 +89,7 @@ class Miner:
         self.relaxation = relaxation
         self.plan = plan
         self.mines: dict[int, Mine] = {}
+        self.archive = Archive()
         self.pause = 0
 
     def propagate(self) -> None:
@@ -105,7 +106,8 @@ class Miner:
             for i in program.network.consumers[j]:
                 if i in program.slopes:
                     layer = Layer.of(program, i)
-                    self.mines[i] = Mine(layer, LayerRows(layer), start, stop=self.plan.stop)
+                    rows = LayerRows(layer, archive=self.archive)
+                    self.mines[i] = Mine(layer, rows, start, stop=self.plan.stop)
             self._fill(j, partitions, share)
 
     def again(self) -> None:
@@ -137,8 +139,7 @@ class Miner:
             return None
 
         def weigh(seen: Ascended) -> Tensor:
-            low, high = seen.lower.chunk(2, dim=1)
-            relaxation.refine(j, neurons, low, -high)
+            self.archive.ledger.refine(relaxation, j, neurons, seen)
             lower, upper = (b.flatten()[neurons] for b in relaxation.bounds[j])
             area = (-lower).clamp(min=0) * upper.clamp(min=0)
             area = area / (upper - lower).clamp(min=torch.finfo(area.dtype).tiny)
@@ -189,9 +190,9 @@ class Miner:
         twin.relaxation.advance(last)
         # Not the key of a node, whose rows it would replace.
         twin.relaxation.set_pool(last + 1, objective.assumption(twin.relaxation, query))
+        twin.archive = self.archive.assuming()
         for i, mine in self.mines.items():
-            known = list(mine.found.blocks)
-            found = LayerRows(mine.layer, known, everywhere=len(known))
+            found = LayerRows(mine.layer, list(mine.found.blocks), twin.archive)
             twin.mines[i] = Mine(mine.layer, found, mine.start, stop=mine.stop)
         return twin
 
@@ -272,8 +273,7 @@ class Miner:
                 continue
             before += self._width(j)
             seen = ascend_in_pieces(self.relaxation, both_signs(j, neurons), ascent)
-            low, high = seen.lower.chunk(2, dim=1)
-            self.relaxation.refine(j, neurons, low, -high)
+            self.archive.ledger.refine(self.relaxation, j, neurons, seen)
             after += self._width(j)
             self._restart(j, Start.of(seen, neurons, program.network.nodes[j].size))
         return 1 - after / before if before else 0.0
