@@ -9,8 +9,9 @@ from kpoly import MARGINS, NEURONS, Robust
 from runs import Clock
 from torch import Tensor
 
-from hullmark.bounds.alpha import ascend, propagate_optimised
+from hullmark.bounds.alpha import ascend
 from hullmark.bounds.objective import Objective
+from hullmark.bounds.optimised import propagate_optimised
 from hullmark.bounds.program import Program
 from hullmark.bounds.relaxation import Relaxation
 from hullmark.encode import Inequalities

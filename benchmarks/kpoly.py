@@ -35,8 +35,9 @@ from runs import Clock, Ledger, part_of
 from table3 import PRIMA, Line, last_lines, plot, report
 from torch import Tensor
 
-from hullmark.bounds.alpha import Ascent, ascend, propagate_optimised
+from hullmark.bounds.alpha import Ascent, ascend
 from hullmark.bounds.methods import bound_margins
+from hullmark.bounds.optimised import propagate_optimised
 from hullmark.bounds.relaxation import Relaxation
 from hullmark.bounds.rounding import faithful_arithmetic
 from hullmark.joint.mined import mined_margins

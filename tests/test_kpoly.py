@@ -12,8 +12,9 @@ import torch
 from exactly import Rng, exactly, output_at, rectified_network
 from small import FIGURE_2, MAXIMUM, SOLVED, deep, network_of, relaxed
 
-from hullmark.bounds.alpha import Ascent, propagate_optimised
+from hullmark.bounds.alpha import Ascent
 from hullmark.bounds.objective import Objective, output_objective
+from hullmark.bounds.optimised import propagate_optimised
 from hullmark.bounds.program import Program
 from hullmark.bounds.relaxation import Relaxation
 from hullmark.cuts.kpoly import KPolyOptions, kpoly

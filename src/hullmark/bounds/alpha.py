@@ -15,15 +15,13 @@ import torch
 from torch import Tensor
 
 from hullmark.bounds.activations import adjustable
-from hullmark.bounds.aims import Aim, Neurons, split_aim
+from hullmark.bounds.aims import Aim, split_aim
 from hullmark.bounds.linear import (
     CHUNK,
     Dual,
     Pass,
     backward,
     primal,
-    propagate,
-    unstable_neurons,
 )
 from hullmark.bounds.objective import Objective
 from hullmark.bounds.relaxation import Relaxation, never
@@ -173,8 +171,10 @@ def ascend(
         climbed = _climb(scout, aim.cast(scout.program), ascent, start, watch)
     exact, mix = _settled(relaxation, climbed.best, aim)
     found = backward(relaxation, *aim.mixed(relaxation, mix), exact.dual())
+    # A query without rows holds nowhere, and there is nothing that could be mixed for it.
+    lower = torch.where(mix.sum(dim=-1) > 0, found.lower, -torch.inf)
     point = climbed.point.to(relaxation.lower)
-    return Ascended(found.lower, exact, climbed.final, point, climbed.values, climbed.coefficients)
+    return Ascended(lower, exact, climbed.final, point, climbed.values, climbed.coefficients)
 
 
 def ascend_in_pieces(
@@ -238,13 +238,23 @@ def _settled(relaxation: Relaxation, found: Multipliers, aim: Aim) -> tuple[Mult
     dtype = relaxation.lower.dtype
     slopes = {i: s.to(dtype, copy=True) for i, s in found.slopes.items()}
     _clamp(slopes, slope_ranges(relaxation))
-    mix = (aim.uniform() if found.mix is None else found.mix).to(dtype).clamp(min=0)
-    # A negative multiplier bounds nothing, and a mix that is not convex bounds another margin.
-    mix = mix / mix.sum(dim=-1, keepdim=True).clamp(min=torch.finfo(dtype).tiny)
+    uniform = aim.uniform().to(dtype)
+    mix = uniform if found.mix is None else _convex(found.mix.to(dtype), uniform)
     signs = {j: s.to(dtype) for j, s in found.signs.items()}
     beta = {j: b.to(dtype).clamp(min=0) for j, b in found.beta.items()}
     gamma = {p: g.to(dtype).clamp(min=0) for p, g in found.gamma.items()}
     return Multipliers(slopes, signs, beta, mix, gamma), mix
+
+
+def _convex(mix: Tensor, uniform: Tensor) -> Tensor:
+    """A mix of the rows that there are; where it is none that sums to 1, the uniform one.
+
+    A negative multiplier bounds nothing, and what sums to less than 1 bounds another margin.
+    """
+    mix = torch.where(uniform > 0, mix, 0.0).clamp(min=0)
+    total = mix.sum(dim=-1, keepdim=True)
+    usable = total.isfinite() & (total >= torch.finfo(mix.dtype).tiny)
+    return torch.where(usable, mix / total, uniform)
 
 
 class _Climb(NamedTuple):
@@ -356,43 +366,3 @@ def _climb_mix(
     adam.climb(("mix", 0), logits, gradient, rate)
     logits = logits.masked_fill(~objective.used, -torch.inf)
     mix.copy_(torch.nan_to_num(torch.softmax(logits, dim=-1)))
-
-
-def tighten(
-    relaxation: Relaxation, node: int, neurons: Tensor, ascent: Ascent
-) -> tuple[Tensor, Tensor]:
-    """Optimised lower and upper bounds `(B, Q)` of chosen neurons of one pre-activation.
-
-    Every neuron and side has slopes of its own; pieces that fit into memory run in turn.
-    """
-    relaxation.advance(node)
-    nodes = relaxation.program.network.nodes
-    total = sum(nodes[i].size for i in relaxation.program.slopes if i < node)
-    largest = max(n.size for n in nodes[: node + 1])
-    piece = max(1, 4 * CHUNK // (relaxation.batch * max(4 * total, largest)))
-    spent = 4.0 * relaxation.batch * neurons.shape[-1] * relaxation.program.work[node]
-    steps = max(min(ascent.steps, int(ascent.work / spent)), 0)
-    sides: list[Tensor] = []
-    for sign in (1, -1):
-        found: list[Tensor] = []
-        for part in torch.split(neurons, piece, dim=-1):
-            more = Ascent(steps, ascent.slope_rate, decay=ascent.decay, stop=ascent.stop)
-            found.append(ascend(relaxation, Neurons(node, part, sign), more).lower)
-        sides.append(torch.cat(found, dim=1))
-    return sides[0], -sides[1]
-
-
-def propagate_optimised(relaxation: Relaxation, ascent: Ascent, sieve: bool = False) -> None:
-    """Bound every pre-activation in order, with optimised slopes wherever its sign is open.
-
-    Arguments as for `propagate`.
-    """
-    program = relaxation.program
-    for j in program.pre_activations:
-        if j == 0:
-            continue
-        propagate(relaxation, j, sieve)
-        neurons = unstable_neurons(relaxation, j)
-        earlier = any(i < j for i in program.slopes)
-        if len(neurons) and earlier and not ascent.stop():
-            relaxation.refine(j, neurons, *tighten(relaxation, j, neurons, ascent))

@@ -14,11 +14,12 @@ import torch
 from torch import Tensor
 
 from hullmark.bounds.aims import split_aim
-from hullmark.bounds.alpha import Ascent, ascend, propagate_optimised
+from hullmark.bounds.alpha import Ascent, ascend
 from hullmark.bounds.interval import interval
 from hullmark.bounds.kernels import compile_affine
 from hullmark.bounds.linear import CHUNK, backward, propagate
 from hullmark.bounds.objective import Objective, objective_of, output_objective
+from hullmark.bounds.optimised import propagate_optimised
 from hullmark.bounds.program import Program
 from hullmark.bounds.relaxation import Interval, Relaxation, never
 from hullmark.bounds.rounding import faithful_arithmetic

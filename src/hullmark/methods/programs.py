@@ -14,8 +14,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from hullmark.bounds.alpha import propagate_optimised
 from hullmark.bounds.methods import FINAL, INTERMEDIATE, ascend_queries
+from hullmark.bounds.optimised import propagate_optimised
 from hullmark.bounds.relaxation import Relaxation
 from hullmark.cuts.cutloop import CutBound, CutOptions, CutProgram, Optimum, run_optimum
 from hullmark.cuts.kpoly import SHARED, KPolyBounds, KPolyOptions, kpoly

@@ -9,9 +9,10 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from hullmark.bounds.alpha import Ascent, ascend, propagate_optimised
+from hullmark.bounds.alpha import Ascent, ascend
 from hullmark.bounds.linear import propagate, unstable_neurons
 from hullmark.bounds.objective import Objective, objective_of
+from hullmark.bounds.optimised import propagate_optimised
 from hullmark.bounds.program import Program
 from hullmark.bounds.relaxation import Relaxation, Stopped
 from hullmark.bounds.rounding import faithful_arithmetic
