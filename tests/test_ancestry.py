@@ -13,9 +13,11 @@ from hullmark.bounds.alpha import Ascended, Ascent
 from hullmark.bounds.linear import Dual, backward
 from hullmark.bounds.pools import Pool
 from hullmark.bounds.relaxation import Relaxation
+from hullmark.cuts.proofs import GroupProof
 from hullmark.joint import ancestry, krelu, octahedron, tighten
 from hullmark.joint.krelu import Scheme, area, krelu_propagate
-from hullmark.joint.store import LayerRows
+from hullmark.joint.store import LayerRows, stored_proofs
+from hullmark.joint.tighten import Miner
 from hullmark.network.graph import Network
 from hullmark.rows import Combined, Propagated, Row
 from hullmark.spec.sets import Box
@@ -175,16 +177,22 @@ def _span(rows: LayerRows, block) -> tuple[int, int]:
     return begin, begin + len(block.groups)
 
 
-def test_rows_that_rest_on_an_assumption_are_not_handed_out() -> None:
+def both_miners() -> tuple[Miner, Miner]:
+    """One that mined for an objective, and its twin that did so at counterexamples."""
     miner = miner_of(network_of(), BOX, "float64", PLAN)
     with torch.no_grad():
         miner.propagate()
         objective = plain(miner.relaxation.program, np.array([[[[1.0, -1.0]]]]))
         miner.bound(objective)
-        known = {i: len(mine.found) for i, mine in miner.mines.items()}
         case = miner.assuming(objective, 0)
         case.sweep(10, case.bound(objective, 0).coefficients)
         case.bound(objective, 2)
+    return miner, case
+
+
+def test_rows_that_rest_on_an_assumption_are_not_handed_out() -> None:
+    miner, case = both_miners()
+    known = {i: len(mine.found) for i, mine in miner.mines.items()}
     assert sum(len(mine.found) for mine in case.mines.values()) > sum(known.values())
     for i, mine in case.mines.items():
         rows = mine.found.rows()
@@ -193,3 +201,45 @@ def test_rows_that_rest_on_an_assumption_are_not_handed_out() -> None:
     # Neither rows nor records of the case come back.
     assert max(n for b in miner.archive.blocks for n in b[1].numbers) < miner.archive.count
     assert case.archive.count > miner.archive.count
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_nor_are_they_when_others_are_dropped(seed: int) -> None:
+    miner, case = both_miners()
+    rng, assumed = np.random.default_rng(seed), 0
+    known = miner.archive.rows(range(miner.archive.count))
+    for mine in case.mines.values():
+        rows = mine.found
+        kept = rng.random(len(rows)) < 0.5
+        numbers = rows.numbers[kept]
+        rows.keep(kept)
+        assert rows.numbers.tolist() == numbers.tolist()
+        old = numbers[numbers < miner.archive.count].tolist()
+        assumed += len(numbers) - len(old)
+        assert [(r.terms, r.rhs) for r in rows.rows()] == [
+            (known[n].terms, known[n].rhs) for n in old
+        ]
+        assert len(rows.rows(assumed=True)) == len(numbers)
+    assert assumed > 10
+
+
+def test_a_row_of_a_sum_without_a_bound_is_none() -> None:
+    first, *others = layers_of("krelu", network_of())
+    lost = first.numbers[:20].tolist()
+    # Archives have blocks of their own once rows have been dropped.
+    for _, block in first.archive.blocks:
+        block.bounds[np.isin(block.numbers, lost), 4] = np.inf
+    made = first.archive.rows(range(first.archive.count))
+    assert set(range(first.archive.count)) - set(made) == set(lost)
+    assert len(first.rows()) == len(first) - len(lost)
+    for layer in others:
+        assert len(layer.rows()) == len(layer)
+        assert all(row.derived() for row in layer.rows()[::20])
+    proofs = stored_proofs([first, *others])
+    gone = {proof.number for proof in proofs if proof.row() is None}
+    assert gone == set(lost) and len(proofs) == len(made) + len(lost)
+    for block in first.blocks:
+        for i in np.flatnonzero(np.isin(block.numbers, lost)):
+            kinks = tuple(map(first.layer.kink, block.groups[i].tolist()))
+            joint = block.rows.selected(np.array([i]))
+            assert GroupProof(kinks, block.bounds[i], joint).row() is None

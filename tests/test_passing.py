@@ -26,6 +26,7 @@ from hullmark.network import ops
 from hullmark.network.graph import Builder, Network
 from hullmark.relax.fasthull import all_facets
 from hullmark.relax.octahedra import octahedral_rows
+from hullmark.relax.separate import JointRows
 from hullmark.rows import Combined, Kink, Value
 from hullmark.spec.sets import Box
 
@@ -305,3 +306,39 @@ def test_what_a_sum_loses_in_single_precision_is_charged() -> None:
         charged += after > rhs[i]
     assert charged > 10
     np.testing.assert_allclose(folded.rows.rhs, rhs, rtol=1e-5, atol=1e-3)
+
+
+def test_what_nothing_is_lost_of_needs_no_bound() -> None:
+    """Only one neuron has no upper bound: rows hold as they are, but for those that lose some of
+    what has none."""
+    rng = np.random.default_rng(0)
+    builder = Builder((3,))
+    pre = builder.add(ops.Dense(rng.choice([-1.0, 1.0], size=(3, 3)), np.zeros(3)), 0)
+    program = Program.compile(builder.build(builder.add(ops.Rectifier(), pre)))
+    layer, groups = Layer.of(program, 2), np.array([[0, 1, 4]]).repeat(3, axis=0)
+    bounds, normals = np.ones((3, 26)), octahedral_rows(3)
+    for row, coordinate in ((1, 0), (2, 2)):
+        bounds[row, (normals == np.eye(3)[coordinate]).all(axis=1)] = np.inf
+    # What is before and after a layer adds up to a float32 of another magnitude.
+    x, y = np.tile([0.0, 0.5, 1.0], (3, 1)), np.tile([-1.0, 0.0, 2.0**-24], (3, 1))
+    none = np.zeros((3, 8, 1))
+    found = JointRows(np.arange(3), x, y, np.ones(3), none.astype(np.intp), none)
+    rows = LayerRows(layer)
+    rows.add(Block.of(groups, bounds, found))
+    (folded,) = rows.blocks
+    assert np.isinf(bounds).sum() == 2 and len(folded.groups) == 2
+    assert folded.rows.rhs[0] == folded.rows.rhs[1] and 1 < folded.rows.rhs[0] < 1 + 1e-6
+
+
+def test_sums_of_what_has_bounds_have_bounds() -> None:
+    """Though the last value of the layer, which no group has, is not bounded, and time is up."""
+    network = skipping(np.random.default_rng(0))
+    relaxation = relaxed(network, BOX)
+    node = next(j for j in relaxation.program.pre_activations if j)
+    low, high = (b.clone() for b in relaxation.bounds[node])
+    size = network.nodes[node].size
+    low[..., -1], high[..., -1] = -np.inf, np.inf
+    relaxation.set_bounds(node, low, high)
+    ascent = Ascent(0, stop=lambda: True)
+    bounds = octahedral_bounds(relaxation, node, np.array([range(3)]), ascent)
+    assert size == 4 and np.isfinite(bounds).all()

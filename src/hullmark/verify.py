@@ -132,9 +132,9 @@ def bound(  # noqa: PLR0913 (what the command line takes has the same names here
     Arguments:
         net, device, input_shape: as for `verify`.
         question: as for `verify`, or a box of inputs.
-        method: a name of `hullmark.methods.METHODS`: "ibp", "deepz", "deeppoly0", "deeppoly1",
-            "deeppoly", "crown", "alpha", "best", or with joint rows "triangle", "refinezono",
-            "krelu", "kpoly", "prima", "mined", "multivariate", "mk".
+        method: a name of `hullmark.methods.names.METHODS`: "ibp", "deepz", "deeppoly0",
+            "deeppoly1", "deeppoly", "crown", "alpha", "best", or with joint rows "triangle",
+            "refinezono", "krelu", "kpoly", "prima", "mined", "multivariate", "mk".
         k: the number of neurons that are relaxed together; the method's own choice if None.
         groups: how they are chosen: "area", "overlap", "gain", "adaptive" or "random"; None
             likewise.

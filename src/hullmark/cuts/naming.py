@@ -5,7 +5,7 @@ from functools import cache
 
 import numpy as np
 
-from hullmark.encode import Encoding
+from hullmark.encode import Encoding, Form
 from hullmark.errors import BadInput
 from hullmark.lp.program import Indices, Program, Vector
 from hullmark.network import ops
@@ -21,7 +21,8 @@ class Naming:
     `columns`: the value that each column is.
 
     Trust: bounds of columns are leaves (`Propagated`), and so are lines of what is no rectifier;
-    the lines of a rectifier are derived from the bounds of its pre-activation.
+    the lines of a rectifier are derived from the bounds of its pre-activation. Equations of values
+    (`Defined`) read stable neurons as the multiples of their pre-activations that they are.
     """
 
     def __init__(self, encoding: Encoding) -> None:
@@ -58,15 +59,21 @@ class Naming:
     def _derivation(self, index: Indices) -> Derivation:
         """Why a row of these columns holds: the last of them is the value that it is about."""
         last = int(index.max())
-        name = self.columns[last]
-        op = self._encoding.network.nodes[name.node].op
-        if isinstance(op, ops.Affine):
+        name, others = self.columns[last], index[index != last].tolist()
+        node = self._encoding.network.nodes[name.node]
+        if isinstance(node.op, ops.Affine):
             return Defined(name)
-        if not isinstance(op, ops.Rectifier):
+        if not isinstance(node.op, ops.Rectifier):
             return Propagated()
-        pre = int(index[index != last][0])
-        kink = self.kink(pre, name)
-        return Combined(self.interval(pre), (kink,), ((), ()))
+        # The row of a stable neuron that got its column later may read any others, or none.
+        if not others or others != self._columns(Value(node.inputs[0], name.neuron)):
+            return Defined(name)
+        (pre,) = others
+        return Combined(self.interval(pre), (self.kink(pre, name),), ((), ()))
+
+    def _columns(self, value: Value) -> list[int]:
+        """The one column that is this value, if there is one."""
+        return _column(self._encoding.forms[value.node], value.neuron)
 
     def kink(self, pre: int, post: Value) -> Kink:
         """The kink from a column to a value of a rectifier."""
@@ -101,12 +108,18 @@ def column_names(encoding: Encoding) -> list[Value]:
             continue
         size = np.diff(form.matrix.start)
         for neuron in np.flatnonzero((size == 1) & form.known).tolist():
-            entry = form.matrix.start[neuron]
-            if form.matrix.value[entry] == 1:
-                names.setdefault(int(form.matrix.index[entry]), Value(node, neuron))
+            for column in _column(form, neuron):
+                names.setdefault(column, Value(node, neuron))
     if len(names) < encoding.columns:
         raise BadInput("a column of an encoding is the value of no neuron")
     return [names[column] for column in range(encoding.columns)]
+
+
+def _column(form: Form, neuron: int) -> list[int]:
+    """The column that a value of a node is, if it is one."""
+    start, end = form.matrix.start[neuron : neuron + 2].tolist()
+    alone = end - start == 1 and form.matrix.value[start] == 1
+    return [int(form.matrix.index[start])] if alone else []
 
 
 def definitions(program: Program) -> Indices:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from hullmark.bounds.activations import image
+from hullmark.bounds.interval import Interval
 from hullmark.bounds.relaxation import Relaxation
 from hullmark.encode.encoding import Encoding, Form, Kinks
 from hullmark.encode.matrices import MOVES, AffineMap, affine_map
@@ -83,7 +85,7 @@ class _Builder:
             if isinstance(op := nodes[i].op, ops.Affine)
         }
         for i in self.order:
-            lower, upper = (_flat(b) for b in self.relaxation.interval(i))
+            lower, upper = (_flat(b) for b in self._interval(i))
             self.bounds[i] = (
                 np.where(np.isnan(lower), -np.inf, lower),
                 np.where(np.isnan(upper), np.inf, upper),
@@ -91,6 +93,16 @@ class _Builder:
         self._parts: list[tuple[Sparse, Vector, Vector]] = []
         self._sides: list[tuple[Vector, Vector]] = []
         self._live = self._find_live()
+
+    def _interval(self, i: int) -> Interval:
+        """Bounds of a node; the given ones of a pre-activation that is a rectifier itself are met
+        with its image, so that what reads a stable neuron is stable too."""
+        lower, upper = self.relaxation.interval(i)
+        node = self.relaxation.program.network.nodes[i]
+        if not isinstance(node.op, ops.Rectifier):
+            return lower, upper
+        low, high = image(node.op, *self.relaxation.interval(node.inputs[0]))
+        return lower.fmax(low), upper.fmin(high)
 
     def _find_live(self) -> dict[int, Mask]:
         """The values that something before the top's asked neurons depends on."""

@@ -6,6 +6,7 @@ group's hull are kept, and the bounds of all later layers are optimised over the
 dual ascent, so that a bound is at most that of the linear program, and nears it with its steps.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -15,12 +16,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hullmark.bounds.aims import both_signs
-from hullmark.bounds.alpha import Ascent, ascend, ascend_in_pieces
+from hullmark.bounds.alpha import Ascent, ascend_in_pieces
 from hullmark.bounds.linear import propagate, unstable_neurons
+from hullmark.bounds.methods import ascend_queries
 from hullmark.bounds.objective import Objective
 from hullmark.bounds.program import Program
 from hullmark.bounds.relaxation import Relaxation
-from hullmark.bounds.rounding import faithful_arithmetic
+from hullmark.bounds.rounding import certain, faithful_arithmetic
 from hullmark.joint.ancestry import Ledger
 from hullmark.joint.groups import Grouping, Groups, by_area, overlapping
 from hullmark.joint.mined import Mined
@@ -83,10 +85,24 @@ def krelu_margins(
     Trust: every bound holds in real arithmetic on the whole box.
     """
     relaxation = Relaxation(program, lower.unsqueeze(0), upper.unsqueeze(0))
-    found = krelu_propagate(relaxation, scheme)
-    margins = ascend(relaxation, objective, scheme.queries).lower[0]
-    margins = torch.where(margins.isnan(), -torch.inf, margins)
+    margins, found = krelu_bounds(relaxation, (objective,), scheme)
     return Mined(margins, {i: len(rows) for i, rows in found.items()}, relaxation)
+
+
+def krelu_bounds(
+    relaxation: Relaxation, parts: Sequence[Objective], scheme: Scheme
+) -> tuple[Tensor, dict[int, LayerRows]]:
+    """Bounds of every query of all parts, in order, and the rows of each rectifier node.
+
+    Arguments:
+        relaxation, scheme: as for `krelu_propagate`.
+        parts: objectives of batch 1.
+
+    Trust: every bound holds in real arithmetic on the whole domain.
+    """
+    found = krelu_propagate(relaxation, scheme)
+    bounds = [ascend_queries(relaxation, part, scheme.queries)[0] for part in parts]
+    return certain(torch.cat(bounds)), found
 
 
 def krelu_propagate(relaxation: Relaxation, scheme: Scheme) -> dict[int, LayerRows]:

@@ -8,7 +8,7 @@ from torch import Tensor
 from hullmark.bounds.objective import Objective
 from hullmark.bounds.program import Program
 from hullmark.bounds.relaxation import Relaxation
-from hullmark.bounds.rounding import faithful_arithmetic
+from hullmark.bounds.rounding import certain, faithful_arithmetic
 from hullmark.joint.tighten import Miner, Plan
 
 
@@ -41,15 +41,20 @@ def mined_margins(
     all, so that the least of the bounds holds for the least of the queries everywhere; if all are
     positive, so is every query everywhere. Rounding is charged.
     """
-    relaxation = Relaxation(program, lower.unsqueeze(0), upper.unsqueeze(0))
-    miner = Miner(relaxation, plan)
-    found = torch.full((objective.queries,), -torch.inf).to(lower)
+    miner = Miner(Relaxation(program, lower.unsqueeze(0), upper.unsqueeze(0)), plan)
+    miner.propagate()
+    found = mined_bounds(miner, objective)
+    rows = {i: len(mine.found) for i, mine in miner.mines.items()}
+    return Mined(found, rows, miner.relaxation)
+
+
+def mined_bounds(miner: Miner, objective: Objective) -> Tensor:
+    """The bounds `(Q,)` of `mined_margins`, by a miner that has bounded every pre-activation."""
+    found = torch.full((objective.queries,), -torch.inf).to(miner.relaxation.lower)
     # Of a query without rows nothing can be said.
     asked = objective.used[0].any(dim=1).nonzero().squeeze(1)
-    miner.propagate()
     if len(asked) == objective.queries:
         found = miner.margins(objective)
     elif len(asked):
         found[asked] = miner.bound(objective.select(asked)).lower[0]
-    rows = {i: len(mine.found) for i, mine in miner.mines.items()}
-    return Mined(torch.where(found.isnan(), -torch.inf, found), rows, miner.relaxation)
+    return certain(found)

@@ -116,7 +116,8 @@ def octahedral_sums(
         if part.any():
             found[part], used[part] = _upper_bounds(relaxation, space, forms[part], ascent, begin)
     # A sum is also at most the sum of its parts, rounded up.
-    parts = np.where(forms % 2, -lower[forms // 2], upper[forms // 2]) * (forms >= 0)
+    parts = np.where(forms % 2, -lower[forms // 2], upper[forms // 2])
+    parts = np.where(forms >= 0, parts, 0.0)
     apart = parts.sum(axis=1) + np.abs(parts).sum(axis=1) * (8 * np.finfo(np.float64).eps)
     used[apart < found] = None
     found = np.fmin(found, apart)

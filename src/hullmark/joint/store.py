@@ -1,8 +1,9 @@
 """The joint rows of layers of rectifiers: where they are, what proves them, and their pools."""
 
 from bisect import bisect
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -161,11 +162,12 @@ class Archive:
         self.count += len(numbers)
         return block
 
-    def rows(self, wanted: Iterable[int], assumed: bool = False) -> list[Row]:
+    def rows(self, wanted: Iterable[int], assumed: bool = False) -> dict[int, Row]:
         """The rows with these numbers, and in their ancestries all rows that their proofs use.
 
-        If not `assumed`, only those that hold everywhere. What a miner assumes is no row, and
-        missing among those that are used.
+        If not `assumed`, only those that hold everywhere. What a miner assumes is no row, nor is a
+        row of a group of which some sum has no bound, as in `GroupProof`; both are missing here and
+        among those that are used.
 
         Trust: none is added; `Row.derived` checks each.
         """
@@ -176,7 +178,7 @@ class Archive:
         for number in self._needed(numbers, starts):
             place = bisect(starts, number) - 1
             made.add(number, *self.blocks[place], number - starts[place])
-        return [made.rows[number] for number in numbers]
+        return {number: made.rows[number] for number in numbers if number in made.rows}
 
     def _needed(self, numbers: Iterable[int], starts: list[int]) -> list[int]:
         """The numbers and those that they use, directly or not, in ascending order."""
@@ -204,7 +206,9 @@ class _Made:
         self._used: dict[int, Propagated] = {}
 
     def add(self, number: int, layer: Layer, block: Block, index: int) -> None:
-        """Make the row of a block."""
+        """Make the row of a block, if all sums of its group have bounds."""
+        if not np.isfinite(block.bounds[index]).all():
+            return
         rows = block.rows.selected(np.array([index]))
         pair, group = (rows.x, rows.y), self._group(layer, block, index)
         (row,) = rows_of_group(group, pair, rows.rhs, rows.members, rows.multipliers)
@@ -226,7 +230,8 @@ class _Made:
 
     def _propagated(self, uses: Array) -> Propagated:
         if id(uses) not in self._used:
-            self._used[id(uses)] = Propagated(tuple(self.rows[n] for n in uses.tolist()))
+            known = (self.rows.get(n) for n in uses.tolist())
+            self._used[id(uses)] = Propagated(tuple(row for row in known if row is not None))
         return self._used[id(uses)]
 
 
@@ -317,9 +322,43 @@ class LayerRows:
     def rows(self, assumed: bool = False) -> list[Row]:
         """Every row that holds everywhere as a `Row`, its octahedral bounds as its parents.
 
-        If `assumed`, those too that hold only where what the miner assumes does.
+        If `assumed`, those too that hold only where what the miner assumes does. See
+        `Archive.rows` for which there are none of.
         """
-        return self.archive.rows(self.numbers.tolist(), assumed)
+        return list(self.archive.rows(self.numbers.tolist(), assumed).values())
+
+
+@dataclass(frozen=True, eq=False)
+class _Stored:
+    """Some rows of an archive, made together once somebody asks for one."""
+
+    archive: Archive
+    numbers: tuple[int, ...]
+
+    @cached_property
+    def rows(self) -> dict[int, Row]:
+        return self.archive.rows(self.numbers)
+
+
+@dataclass(frozen=True, eq=False)
+class StoredProof:
+    """Of a row of an archive: its number, and the rows that are made with it."""
+
+    number: int
+    stored: _Stored
+
+    def row(self) -> Row | None:
+        """The row, its octahedral bounds as parents; None if there is none, see `Archive.rows`."""
+        return self.stored.rows.get(self.number)
+
+
+def stored_proofs(layers: Sequence[LayerRows]) -> tuple[StoredProof, ...]:
+    """Of every row that layers of one archive have now."""
+    if not layers:
+        return ()
+    numbers = tuple(np.concatenate([layer.numbers for layer in layers]).tolist())
+    stored = _Stored(layers[0].archive, numbers)
+    return tuple(StoredProof(number, stored) for number in numbers)
 
 
 def _folded(layer: Layer, block: Block) -> Block:
@@ -332,12 +371,16 @@ def _folded(layer: Layer, block: Block) -> Block:
     x = exact.astype(np.float32).astype(np.float64)
     normals = octahedral_rows(block.k) if block.template is None else block.template
     units = np.abs(normals).sum(axis=1) == 1
-    reach = np.abs(block.bounds[:, units]) @ np.abs(normals[units])
+    # The larger magnitude of each member, of which one that is lost nothing of may have none.
+    sides = np.abs(block.bounds[:, units])[:, :, None]
+    reach = np.where(normals[units] != 0, sides, 0.0).max(axis=1)
     lost = np.abs(exact - x)
+    taken = np.multiply(lost, reach, out=np.zeros_like(lost), where=lost > 0)
     # Covers the rounding of the loss and of the sum, and its underflow.
-    charge = (lost * reach).sum(axis=1) * (1 + 2.0**-40) + np.finfo(np.float64).tiny
+    charge = taken.sum(axis=1) * (1 + 2.0**-40) + np.finfo(np.float64).tiny
     rhs = np.where(lost.any(axis=1), np.nextafter(rows.rhs + charge, np.inf), rows.rhs)
     y = np.where(passing, 0.0, rows.y)
     folded = replace(block, rows=replace(rows, x=x, y=y, rhs=rhs))
-    # That a value is the same after the layer is no row.
-    return folded.selected(np.flatnonzero(x.any(axis=1) | y.any(axis=1)))
+    # That a value is the same after the layer is no row, nor is what nothing bounds.
+    some = x.any(axis=1) | y.any(axis=1)
+    return folded.selected(np.flatnonzero(some & np.isfinite(rhs)))

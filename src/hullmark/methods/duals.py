@@ -9,12 +9,14 @@ import torch
 from torch import Tensor
 
 from hullmark.bounds.alpha import Ascent
-from hullmark.bounds.methods import ascend_queries, bound_by_rows
+from hullmark.bounds.methods import bound_by_rows
 from hullmark.bounds.objective import Objective
-from hullmark.bounds.rounding import down
+from hullmark.bounds.rounding import certain, down
 from hullmark.errors import Unsupported
-from hullmark.joint.krelu import Scheme, krelu_propagate
+from hullmark.joint.krelu import Scheme, krelu_bounds
 from hullmark.joint.mine import Mining
+from hullmark.joint.mined import mined_bounds
+from hullmark.joint.store import stored_proofs
 from hullmark.joint.tighten import Miner, Plan
 from hullmark.methods.grouping import layer_rule
 from hullmark.methods.names import MethodOptions
@@ -60,7 +62,7 @@ def _mined(task: Task, options: MethodOptions) -> Bounded:
     miner.propagate()
     lower, positive = np.zeros(0), True
     if margins is not None:
-        known = torch.maximum(_known(miner.margins(margins)), _floor(miner, margins))
+        known = torch.maximum(mined_bounds(miner, margins), _floor(miner, margins))
         positive = bool((known > 0).all())
         # What is known to be positive by no number is the least that its type can hold.
         shown = (known > 0) & (known <= torch.finfo(known.dtype).tiny)
@@ -69,8 +71,9 @@ def _mined(task: Task, options: MethodOptions) -> Bounded:
     if not task.clock.expired():
         miner.plan = replace(miner.plan, stop=task.clock.expired)
         found = torch.maximum(found, _values(miner, values))
-    rows = sum(len(mine.found) for mine in miner.mines.values())
-    return Bounded(np.concatenate([lower, _array(found)]), positive, rows, not task.clock.expired())
+    proofs = stored_proofs([mine.found for mine in miner.mines.values()])
+    bounds, complete = np.concatenate([lower, _array(found)]), not task.clock.expired()
+    return Bounded(bounds, positive, len(proofs), complete, proofs=proofs)
 
 
 def _spent(clock: Deadline) -> float:
@@ -88,7 +91,7 @@ def _values(miner: Miner, values: Objective) -> Tensor:
     level = torch.where(level.isfinite(), level, 0.0).reshape(values.bound.shape)
     shifted = replace(values, bound=values.bound + level)
     back = down(shifted.bound - values.bound).flatten()
-    return _known(down(miner.bound(shifted).lower[0] + back))
+    return certain(down(miner.bound(shifted).lower[0] + back))
 
 
 def _prima(task: Task, options: MethodOptions) -> Bounded:
@@ -103,23 +106,18 @@ def _prima(task: Task, options: MethodOptions) -> Bounded:
     def timed(ascent: Ascent) -> Ascent:
         return replace(ascent, stop=task.clock.expired)
 
-    queries = timed(plain.queries)
-    scheme = replace(plain, neurons=timed(plain.neurons), forms=timed(plain.forms))
-    relaxation = task.relaxation()
-    rows = sum(len(r) for r in krelu_propagate(relaxation, scheme).values())
-    parts = [_known(ascend_queries(relaxation, part, queries)[0]) for part in task.parts()]
-    lower = _array(torch.cat(parts))
+    ascents = (timed(ascent) for ascent in (plain.neurons, plain.forms, plain.queries))
+    neurons, forms, queries = ascents
+    scheme = replace(plain, neurons=neurons, forms=forms, queries=queries)
+    bounds, rows = krelu_bounds(task.relaxation(), task.parts(), scheme)
+    lower, proofs = _array(bounds), stored_proofs(list(rows.values()))
     positive = bool(np.all(lower[: task.cases] > 0))
-    return Bounded(lower, positive, rows, not task.clock.expired())
+    return Bounded(lower, positive, len(proofs), not task.clock.expired(), proofs=proofs)
 
 
 def _floor(miner: Miner, objective: Objective) -> Tensor:
     """What one backward pass says of each query on the whole box."""
-    return _known(bound_by_rows(miner.relaxation, objective)[0])
-
-
-def _known(bounds: Tensor) -> Tensor:
-    return torch.where(bounds.isfinite(), bounds, -torch.inf)
+    return certain(bound_by_rows(miner.relaxation, objective)[0])
 
 
 def _array(bounds: Tensor) -> Array:

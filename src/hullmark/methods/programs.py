@@ -23,7 +23,7 @@ from hullmark.cuts.layers import DisjunctiveGroups, NeuronHulls
 from hullmark.cuts.queries import Separators, cut_queries
 from hullmark.cuts.separators import ReluGroups, propagated_groups, propagated_passing
 from hullmark.cuts.warm import bound_again, share_rows
-from hullmark.encode import Query
+from hullmark.encode import Proof, Query
 from hullmark.errors import Unsupported
 from hullmark.lp.program import Indices
 from hullmark.methods.grouping import groups_of, layer_rule
@@ -88,7 +88,7 @@ def bound_by_programs(task: Task, method: str, options: MethodOptions) -> Bounde
         case _:
             found = _kpoly(task, method, options, alpha)
             floor = np.maximum(found.lower, alpha.floor)
-            return _bounded(task, floor, list(found.found), not task.clock.expired())
+            return _bounded(task, floor, [found.found], not task.clock.expired())
 
 
 def _alpha(task: Task) -> Alpha:
@@ -182,26 +182,25 @@ def _cut_parts(
 ) -> Bounded:
     """Linear programs for margins and values, each with separators of its own.
 
-    `before` are earlier programs of the queries, which stand for those that time did not reach.
+    `before` are earlier programs of the queries.
     """
-    found, floor = Found(), start.floor.copy()
+    found = Found()
     again = start.relaxation.renewed()
     # Some time is kept for queries that have to do without a program of their own.
     left = task.clock.remaining()
     clock = Deadline(time.perf_counter(), left - min(2 * start.seconds, _SHARE * left))
     for part, rule in zip(task.parts(), rules, strict=True):
         place = slice(len(found), len(found) + part.queries)
-        more = cut_queries(start.relaxation, part, rule, floor[place], partial(_cuts, clock))
+        more = cut_queries(start.relaxation, part, rule, start.floor[place], partial(_cuts, clock))
         for q, cut in enumerate(more):
             if cut is not None:
                 single = part.select(slice(q, q + 1))
-                at = place.start + q
-                floor[at] = max(floor[at], bound_again(again, single, cut))
+                better = max(cut.lower, bound_again(again, single, cut))
+                more[q] = replace(cut, lower=better)
         found += more
     complete = not clock.expired()
-    found = _shared(task, again, found)
-    pairs = zip(found, before or [None] * len(found), strict=True)
-    return _bounded(task, floor, [new or old for new, old in pairs], complete)
+    known = [_shared(task, again, found), *([before] if before else [])]
+    return _bounded(task, start.floor, known, complete)
 
 
 def _shared(task: Task, relaxation: Relaxation, found: Found) -> Found:
@@ -227,23 +226,33 @@ def _cuts(clock: Deadline) -> CutOptions:
     return replace(CUTS, seconds=clock.remaining(), stop=clock.expired)
 
 
-def _bounded(task: Task, floor: Array, found: Found, complete: bool) -> Bounded:
-    """All together, and at which inputs the network attains a bound."""
+def _bounded(
+    task: Task, floor: Array, known: Sequence[Sequence[CutBound | None]], complete: bool
+) -> Bounded:
+    """All together, and at which inputs the network attains a bound.
+
+    `known`: programs of all queries, one or none each, of which the first best one counts.
+    """
     lower = floor.copy()
     attained: dict[int, Optimum] = {}
+    proofs: list[tuple[Proof | None, ...]] = []
     last = len(task.program.network.nodes) - 1
-    for q, cut in enumerate(found):
+    for q, programs in enumerate(zip(*known, strict=True)):
+        cut = max((c for c in programs if c is not None), key=lambda c: c.lower, default=None)
+        proofs.append(())
         if cut is None:
             continue
-        lower[q] = max(lower[q], cut.lower)
+        if cut.lower >= lower[q]:
+            lower[q] = cut.lower
+            proofs[q] = cut.rows.all_proofs()
         best = replace(cut, lower=float(lower[q]))
         here = run_optimum(best, Query.of(task.objective, q), task.program, last)
         if here is not None and here.gap <= EXACT * max(1.0, abs(best.lower)):
             attained[q] = here
-    chosen = [int(lower[: task.cases].argmin())] if task.cases else range(len(found))
-    proofs = [p for q in chosen if (cut := found[q]) is not None for p in cut.rows.all_proofs()]
+    chosen = [int(lower[: task.cases].argmin())] if task.cases else range(len(proofs))
+    behind = tuple(proof for q in chosen for proof in proofs[q])
     positive = bool(np.all(lower[: task.cases] > 0))
-    return Bounded(lower, positive, len(proofs), complete, attained, tuple(proofs))
+    return Bounded(lower, positive, len(behind), complete, attained, behind)
 
 
 def _check(task: Task, method: str, options: MethodOptions) -> None:

@@ -46,11 +46,12 @@ class BoundReport:
         proved: whether the worst margin is shown to be positive. `mined` may show that without a
             number; `margin` is 0 then.
         rows: how many joint rows the bound of the worst margin rests on (where only a box was
-            given: all bounds together), not counting those behind bounds of hidden layers in
-            methods that solve linear programs.
+            given: all bounds together). `mined` and `prima` count all rows that they have in the
+            end; others those of the linear program that gave the bound, if one did, and not those
+            behind bounds of hidden layers.
         complete: whether the method ended by itself and not because its time was up.
         attained: the bounds that are exact, and where.
-        proofs: of the joint rows, from methods that solve linear programs; see `joint_rows`.
+        proofs: of the joint rows; see `joint_rows`.
 
     Trust: every number is rounded outwards and holds for the real function of the stored
     coefficients, however little time there was.
@@ -72,8 +73,8 @@ class BoundReport:
         """The joint rows that the bound of the worst margin rests on, with their derivations.
 
         Returns:
-            Those of methods that solve linear programs, as many as `rows`, but for rows that read
-            a value twice with coefficients whose sum is no float.
+            As many as `rows`, but for those that no `Row` says: that read a value twice with
+            coefficients whose sum is no float, or rest on a sum of neurons without a bound.
 
         Trust: `Row.derived` checks each, exactly.
         """
