@@ -65,7 +65,7 @@ class Bounded:
     `positive`: whether all margins are shown to be positive; `rows`: how many joint rows the bound
     of the worst margin rests on (without margins: all bounds together); `complete`: whether the
     method did all that it would have done with more time; `attained`: by query; `proofs`: of the
-    joint rows, of the joint rows, None where there is none.
+    joint rows, None where there is none.
 
     Trust: every bound holds in real arithmetic; those of margins by `mined` as `bound_by_duals`
     says.
