@@ -124,9 +124,9 @@ def bound(  # noqa: PLR0913 (the parser takes one parameter for each option)
     method: Annotated[
         str,
         typer.Option(
-            help="Neuron by neuron: ibp, deepz, deeppoly0, deeppoly1, deeppoly, crown, alpha, "
-            "best, triangle, refinezono, multivariate. With joint rows: krelu, kpoly, prima, "
-            "mined, mk."
+            help="Lines: ibp, deepz, deeppoly0, deeppoly1, deeppoly, crown, alpha, best. Linear "
+            "programs: triangle, refinezono, multivariate, krelu, kpoly, mk. Joint rows in "
+            "backward bounds: prima, mined."
         ),
     ] = "alpha",
     k: Annotated[

@@ -1,8 +1,8 @@
-"""The methods `krelu` and `prima`: joint rows of groups that are chosen beforehand, all of them.
+"""The method `prima`, and k-ReLU without a solver: all rows of groups that are chosen beforehand.
 
-In every layer a rule forms groups of unstable neurons, by their bounds alone; the rows of every
-group's hull are kept, and the bounds of all later layers are optimised over them [kReLU §4.1],
-[PRIMA]. Neurons that read few values are relaxed with these as well. Here the optimisation is a
+In every layer a rule forms groups of unstable neurons, by their bounds alone; the facets of pairs
+and the fast hulls of triples are kept, and the bounds of all later layers are optimised over them
+[kReLU §4.1], [PRIMA]. Neurons that read few values are relaxed with these as well. Here the optimisation is a
 dual ascent, so that a bound is at most that of the linear program, and nears it with its steps.
 """
 

@@ -37,7 +37,7 @@ JOINT: Mapping[str, Kind] = MappingProxyType(
             ("area", "overlap", "adaptive", "random"),
         ),
         "prima": Kind(
-            "all rows of overlapping groups, as multipliers in backward bounds",
+            "fast hulls of overlapping groups, as multipliers in backward bounds",
             (2, 3, 3),
             ("overlap", "area", "random"),
         ),
