@@ -25,6 +25,10 @@ Grouping = Callable[[Array, Array], Groups]
 MOST_CALLS = 500
 """How many groups of three the experiments of [kReLU §5] allow in a layer."""
 
+OVERLAP = 1
+BLOCK = 50
+"""How many neurons overlapping groups may share, and the least block that [PRIMA] names."""
+
 CROWDING = 1.5
 """How much more often than the average candidate a neuron may be in the groups of `by_gain`."""
 

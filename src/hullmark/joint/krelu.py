@@ -24,7 +24,7 @@ from hullmark.bounds.program import Program
 from hullmark.bounds.relaxation import Relaxation
 from hullmark.bounds.rounding import certain, faithful_arithmetic
 from hullmark.joint.ancestry import Ledger
-from hullmark.joint.groups import Grouping, Groups, by_area, overlapping
+from hullmark.joint.groups import BLOCK, OVERLAP, Grouping, Groups, by_area, overlapping
 from hullmark.joint.mined import Mined
 from hullmark.joint.octahedron import Start, octahedral_sums
 from hullmark.joint.passing import passing_groups
@@ -46,7 +46,7 @@ def area(k: int) -> Grouping:
     return partial(by_area, k=k)
 
 
-def prima(k: int = 3, overlap: int = 1, block: int = 50) -> Grouping:
+def prima(k: int = 3, overlap: int = OVERLAP, block: int = BLOCK) -> Grouping:
     """Overlapping groups within blocks of like areas [PRIMA]."""
     return partial(overlapping, k=k, overlap=overlap, block=block)
 

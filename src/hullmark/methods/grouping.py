@@ -10,10 +10,19 @@ from hullmark.bounds.objective import Objective
 from hullmark.bounds.relaxation import Relaxation
 from hullmark.cuts.kpoly import Grouping
 from hullmark.errors import BadInput
-from hullmark.joint.groups import adaptive, by_area, by_gain, overlapping, shuffled, subsets
+from hullmark.joint.groups import (
+    BLOCK,
+    OVERLAP,
+    adaptive,
+    by_area,
+    by_gain,
+    overlapping,
+    shuffled,
+    subsets,
+)
 from hullmark.joint.store import Layer
 from hullmark.lp.program import Indices, Vector
-from hullmark.methods.names import BLOCK, OVERLAP, MethodOptions
+from hullmark.methods.names import MethodOptions
 
 LARGEST = 3
 """Larger groups are replaced by all their subsets of this size [kReLU §3.3]."""

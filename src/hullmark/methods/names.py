@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 from hullmark.bounds.methods import METHODS as SINGLE
 from hullmark.errors import BadInput
+from hullmark.joint.groups import BLOCK, OVERLAP
 
 
 @dataclass(frozen=True)
@@ -79,11 +80,6 @@ class MethodOptions:
     seed: int = 0
     overlap: int | None = None
     block: int | None = None
-
-
-OVERLAP = 1
-BLOCK = 50
-"""Those of overlapping groups by default; the least block that [PRIMA] names."""
 
 
 def check(method: str, options: MethodOptions) -> MethodOptions:
