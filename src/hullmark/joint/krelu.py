@@ -2,8 +2,9 @@
 
 In every layer a rule forms groups of unstable neurons, by their bounds alone; the facets of pairs
 and the fast hulls of triples are kept, and the bounds of all later layers are optimised over them
-[kReLU §4.1], [PRIMA]. Neurons that read few values are relaxed with these as well. Here the optimisation is a
-dual ascent, so that a bound is at most that of the linear program, and nears it with its steps.
+[kReLU §4.1], [PRIMA]. Neurons that read few values are relaxed with these as well. Here the
+optimisation is a dual ascent, so that a bound is at most that of the linear program, and nears it
+with its steps.
 """
 
 from collections.abc import Sequence
