@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from asked import IMAGES, PROPERTIES, Asked, images, inequalities, properties
 from inputs import data_root, markdown
-from runs import Ledger
+from runs import Ledger, conclude
 from torch import Tensor
 
 from hullmark.bounds.objective import Objective
@@ -223,13 +223,7 @@ def main() -> None:
     parser.add_argument("--variants", nargs="+", choices=list(VARIANTS))
     parser.add_argument("--limit", type=float, default=30.0, help="seconds after which ascents end")
     parser.add_argument("--report", action="store_true", help="only print what is in the file")
-    wanted = parser.parse_args()
-    torch.set_num_threads(1)
-    ledger = Ledger(wanted.out, Result)
-    if wanted.report:
-        report(ledger.lines())
-    else:
-        measure(wanted, ledger)
+    conclude(parser.parse_args(), Result, report, measure)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from asked import Asked, images, properties
 from inputs import data_root, markdown
-from runs import Ledger
+from runs import Ledger, conclude
 
 from hullmark.bounds.objective import Objective
 from hullmark.bounds.relaxation import Relaxation
@@ -168,13 +168,7 @@ def main() -> None:
     parser.add_argument("--k", type=int, default=3)
     parser.add_argument("--limit", type=float, default=60.0, help="seconds of a rule")
     parser.add_argument("--report", action="store_true", help="only print what is in the file")
-    wanted = parser.parse_args()
-    torch.set_num_threads(1)
-    ledger = Ledger(wanted.out, Result)
-    if wanted.report:
-        report(ledger.lines())
-    else:
-        measure(wanted, ledger)
+    conclude(parser.parse_args(), Result, report, measure)
 
 
 if __name__ == "__main__":

@@ -22,11 +22,10 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from asked import Asked
 from inputs import data_root, markdown
 from kpoly import Robust, attacked, by_deeppoly, chosen_images
-from runs import Ledger, part_of
+from runs import Ledger, conclude, part_of
 
 from hullmark.joint.groups import shuffled
 from hullmark.joint.krelu import Scheme, area, krelu_margins
@@ -141,13 +140,7 @@ def main() -> None:
     parser.add_argument("--part", default="1/1", help="i/n: every n-th image, from the i-th")
     parser.add_argument("--out", type=Path, required=True, help="CSV file, appended to")
     parser.add_argument("--report", action="store_true", help="only print what is in the file")
-    wanted = parser.parse_args()
-    torch.set_num_threads(1)
-    ledger = Ledger(wanted.out, Region)
-    if wanted.report:
-        report(ledger.lines())
-    else:
-        measure(wanted, ledger)
+    conclude(parser.parse_args(), Region, report, measure)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,13 @@
 """How the runs of a benchmark are timed, shared between processes, and kept line by line."""
 
+import argparse
 import csv
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Generic, TypeVar, get_type_hints
 
+import torch
 from inputs import table
 
 # Seconds, and the share of the limit, at most kept for finishing a step that has begun.
@@ -66,6 +68,21 @@ class Ledger(Generic[Entry]):
         values = [getattr(line, name) for name in self._types]
         with self.path.open("a", newline="") as file:
             csv.writer(file, lineterminator="\n").writerow(values)
+
+
+def conclude(
+    wanted: argparse.Namespace,
+    kind: type[Entry],
+    report: Callable[[list[Entry]], None],
+    measure: Callable[[argparse.Namespace, Ledger[Entry]], None],
+) -> None:
+    """Print what is in the file `wanted.out` if `wanted.report`, or else measure on one core."""
+    torch.set_num_threads(1)
+    ledger = Ledger(wanted.out, kind)
+    if wanted.report:
+        report(ledger.lines())
+    else:
+        measure(wanted, ledger)
 
 
 def part_of(items: Sequence[Item], part: str) -> Sequence[Item]:

@@ -18,6 +18,7 @@ from hullmark.bounds.pools import Pool
 from hullmark.bounds.program import Program
 from hullmark.bounds.rounding import SAFETY, gamma, tiny, unit, up
 from hullmark.network import ops
+from hullmark.network.ops import Array
 
 
 class Stopped(Exception):
@@ -258,6 +259,11 @@ class Relaxation:
         if node not in self.bounds and node not in self._intervals:
             self._intervals[node] = self._interval(node)
         return self.bounds[node] if node in self.bounds else self._intervals[node]
+
+    def ends(self, node: int) -> tuple[Array, Array]:
+        """The `interval` of a node of the only domain, each end flat and in float64."""
+        lower, upper = (b.flatten().double().cpu().numpy() for b in self.interval(node))
+        return lower, upper
 
     def _interval(self, i: int) -> Interval:
         item, kernel = self.program.network.nodes[i], self.program.kernels[i]

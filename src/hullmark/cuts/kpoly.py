@@ -145,7 +145,7 @@ class _Work:
             every = torch.arange(program.network.nodes[j].size, device=relaxation.lower.device)
             low, high = self._options.known[j]
             relaxation.refine(j, every, low.flatten(1), high.flatten(1))
-        low, high = (b.flatten().double().cpu().numpy() for b in relaxation.bounds[j])
+        low, high = relaxation.ends(j)
         for i in program.network.consumers[j]:
             if i in program.slopes and self._options.k > 1 and not self._stops():
                 groups = self._options.grouping(low, high, self._options.k)

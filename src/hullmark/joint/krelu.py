@@ -155,8 +155,8 @@ def _groups_of(
     relaxation: Relaxation, layer: Layer, grouping: Grouping, passing: bool
 ) -> list[Groups]:
     """The rule's groups of unstable neurons, and those with passing values."""
-    low, high = (b.flatten().double().cpu().numpy() for b in relaxation.bounds[layer.pre])
-    return [grouping(low, high), *(passing_groups(relaxation, layer) if passing else ())]
+    chosen = grouping(*relaxation.ends(layer.pre))
+    return [chosen, *(passing_groups(relaxation, layer) if passing else ())]
 
 
 def _add_rows(

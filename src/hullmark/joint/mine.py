@@ -83,7 +83,7 @@ class Mine:
         """
         layer = self.layer
         z, y, loss = self._losses(seen, weight)
-        lower, upper = (b.flatten().cpu().numpy() for b in relaxation.bounds[layer.pre])
+        lower, upper = relaxation.ends(layer.pre)
         open_neurons = np.flatnonzero((lower < 0) & (upper > 0))
         order = np.argsort(-loss[:, open_neurons].sum(axis=0), kind="stable")[: mining.candidates]
         worst = np.sort(open_neurons[order])
@@ -140,12 +140,9 @@ class Mine:
             steps: of the ascents for octahedral bounds.
             most: how many groups.
         """
-        lower, upper = (
-            b.flatten().double().cpu().numpy() for b in relaxation.bounds[self.layer.pre]
-        )
         rule = shuffled(k, self.filled) if self.filled else partial(by_area, k=k)
         self.filled += 1
-        groups = rule(lower, upper)[:most]
+        groups = rule(*relaxation.ends(self.layer.pre))[:most]
         if len(groups) == 0:
             return
         ascent = Ascent(steps, slope_rate=0.1, stop=self.stop)

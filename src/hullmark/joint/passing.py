@@ -37,7 +37,7 @@ def passing_groups(relaxation: Relaxation, layer: Layer) -> list[Groups]:
         relaxation: of one domain, with bounds of the layer's pre-activation.
         layer: groups are of its coordinates; see `Layer.slopes` and `Layer.lifted`.
     """
-    lower, upper = (b.flatten().double().cpu().numpy() for b in relaxation.bounds[layer.pre])
+    lower, upper = relaxation.ends(layer.pre)
     pairs = passing_pairs(relaxation, layer, np.flatnonzero((lower < 0) & (upper > 0)))
     return [pairs, passing_triples(layer, pairs)]
 

@@ -58,12 +58,8 @@ class Coordinates:
 
     def interval(self, relaxation: Relaxation) -> tuple[Array, Array]:
         """Lower and upper bounds `(total,)` of a relaxation of one domain, in float64."""
-        ends = [relaxation.interval(j) for j in self.nodes]
-        lower, upper = (
-            np.concatenate([e[side].flatten().double().cpu().numpy() for e in ends])
-            for side in (0, 1)
-        )
-        return lower, upper
+        lower, upper = zip(*(relaxation.ends(j) for j in self.nodes), strict=True)
+        return np.concatenate(lower), np.concatenate(upper)
 
     def value(self, coordinate: int) -> Value:
         """The value that a coordinate is."""

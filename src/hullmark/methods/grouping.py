@@ -85,7 +85,7 @@ def groups_of(
         }
     else:
         rule = layer_rule(options, largest)
-        found = {a.post: rule(*_ends(relaxation, a.pre), LARGEST) for a in layers}
+        found = {a.post: rule(*relaxation.ends(a.pre), LARGEST) for a in layers}
     return {i: groups for i, groups in found.items() if len(groups)}
 
 
@@ -98,7 +98,7 @@ def _by_gain(
     radius = ((relaxation.upper - relaxation.lower) / 2).flatten().double().cpu().numpy()
     found: list[tuple[Layer, Indices]] = []
     for layer in layers:
-        lower, upper = _ends(relaxation, layer.pre)
+        lower, upper = relaxation.ends(layer.pre)
         unstable = np.flatnonzero((lower < 0) & (upper > 0))
         if layer.post not in seen.coefficients or not len(unstable):
             continue
@@ -129,11 +129,6 @@ def _reads(relaxation: Relaxation, node: int, neurons: Indices) -> Vector:
     constant = relaxation.lower.new_zeros(1, 1)
     found = backward(relaxation, {node: start.reshape(1, -1, *shape)}, constant)
     return found.input[0].double().cpu().numpy()
-
-
-def _ends(relaxation: Relaxation, node: int) -> tuple[Vector, Vector]:
-    lower, upper = (b.flatten().double().cpu().numpy() for b in relaxation.interval(node))
-    return lower, upper
 
 
 def _reduced(groups: Indices, largest: int) -> Indices:
