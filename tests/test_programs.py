@@ -56,10 +56,10 @@ def test_the_adaptive_rule_takes_the_largest_k_that_few_calls_allow() -> None:
     rng = np.random.default_rng(0)
     upper = rng.exponential(size=40)
     options = check("krelu", MethodOptions(groups="adaptive"))
-    found = grouping.layer_rule(options)(-upper[::-1], upper, 3)
+    found = grouping.layer_rule(options)(-upper[::-1], upper)
     assert 400 < len(found) <= groups.MOST_CALLS and found.shape[1] == 3
-    assert len(grouping.layer_rule(options)(-upper[:2], upper[:2], 3)) == 1
-    assert len(grouping.layer_rule(options)(upper[:2], upper[:2], 3)) == 0
+    assert len(grouping.layer_rule(options)(-upper[:2], upper[:2])) == 1
+    assert len(grouping.layer_rule(options)(upper[:2], upper[:2])) == 0
 
 
 @pytest.mark.parametrize("method", ["krelu", "kpoly", "multivariate", "mk"])

@@ -7,6 +7,7 @@ give; started from zonotopes instead of DeepPoly the same loop is RefineZono's [
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -24,10 +25,8 @@ from hullmark.cuts.queries import cut_queries
 from hullmark.cuts.separators import ReluGroups, propagated_groups, propagated_passing
 from hullmark.encode import Query, encode
 from hullmark.errors import BadInput
-from hullmark.joint.groups import by_area
+from hullmark.joint.groups import Grouping, by_area
 from hullmark.lp.program import Indices, Vector
-
-Grouping = Callable[[Vector, Vector, int], Indices]
 
 # A row that one objective does not need may serve those that follow.
 SHARED = CutOptions(rounds=10, least_gain=1e-3, patience=1, slack_rounds=100)
@@ -38,14 +37,14 @@ class KPolyOptions:
     """What is refined, and how.
 
     `k`: the size of groups, at most 3, 1 for none; `grouping`: from lower and upper bounds of a
-    layer and k to flat indices `(G, k)`; `passing`: whether groups with passing values come after
-    these; `start`: where a layer's bounds come from before they are refined; `cuts`: of every
-    objective, `seconds` included; `stop`: asked before each linear program, and whatever it leaves
-    undone keeps the bounds it started from.
+    layer to flat indices `(G, k)`, `by_area` if None; `passing`: whether groups with passing
+    values come after these; `start`: where a layer's bounds come from before they are refined;
+    `cuts`: of every objective, `seconds` included; `stop`: asked before each linear program, and
+    whatever it leaves undone keeps the bounds it started from; `known`: bounds that are kept then.
     """
 
     k: int = 3
-    grouping: Grouping = by_area
+    grouping: Grouping | None = None
     passing: bool = True
     start: Literal["deeppoly", "deepz"] = "deeppoly"
     cuts: CutOptions = SHARED
@@ -148,7 +147,8 @@ class _Work:
         low, high = relaxation.ends(j)
         for i in program.network.consumers[j]:
             if i in program.slopes and self._options.k > 1 and not self._stops():
-                groups = self._options.grouping(low, high, self._options.k)
+                rule = self._options.grouping or partial(by_area, k=self._options.k)
+                groups = rule(low, high)
                 if len(groups):
                     self._groups.append(propagated_groups(relaxation, i, groups))
                 if self._options.passing:

@@ -56,7 +56,7 @@ def _mined(task: Task, options: MethodOptions) -> Bounded:
     relaxation = task.relaxation()
     share = 1.0 if margins is None else _MARGINS
     clock = Deadline(time.perf_counter(), share * task.clock.remaining())
-    mining = Mining(k=options.k or 3)
+    mining = Mining(k=options.size)
     spent = partial(_spent, clock)
     miner = Miner(relaxation, Plan(mining=mining, stop=clock.expired, spent=spent))
     miner.propagate()
@@ -96,12 +96,7 @@ def _values(miner: Miner, values: Objective) -> Tensor:
 
 def _prima(task: Task, options: MethodOptions) -> Bounded:
     """All rows of groups that are chosen beforehand; an ascent that time ends keeps its best."""
-    rule = layer_rule(options)
-
-    def grouping(lower: Array, upper: Array) -> Array:
-        return rule(lower, upper, options.k or 3)
-
-    plain = Scheme(grouping)
+    plain = Scheme(layer_rule(options))
 
     def timed(ascent: Ascent) -> Ascent:
         return replace(ascent, stop=task.clock.expired)

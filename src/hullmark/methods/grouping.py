@@ -8,11 +8,11 @@ from hullmark.bounds.alpha import Ascent, ascend
 from hullmark.bounds.linear import backward
 from hullmark.bounds.objective import Objective
 from hullmark.bounds.relaxation import Relaxation
-from hullmark.cuts.kpoly import Grouping
 from hullmark.errors import BadInput
 from hullmark.joint.groups import (
     BLOCK,
     OVERLAP,
+    Grouping,
     adaptive,
     by_area,
     by_gain,
@@ -22,15 +22,12 @@ from hullmark.joint.groups import (
 )
 from hullmark.joint.store import Layer
 from hullmark.lp.program import Indices, Vector
-from hullmark.methods.names import MethodOptions
-
-LARGEST = 3
-"""Larger groups are replaced by all their subsets of this size [kReLU §3.3]."""
+from hullmark.methods.names import SUBSETS, MethodOptions
 
 _WEIGHING = Ascent(steps=20)
 
 
-def layer_rule(options: MethodOptions, largest: int = LARGEST) -> Grouping:
+def layer_rule(options: MethodOptions, largest: int = SUBSETS) -> Grouping:
     """The rule "area", "overlap", "adaptive" or "random", which needs only a layer's bounds.
 
     A layer with fewer than k unstable neurons gives one group of them all.
@@ -45,9 +42,9 @@ def layer_rule(options: MethodOptions, largest: int = LARGEST) -> Grouping:
     if options.groups not in ("area", "overlap", "adaptive", "random"):
         raise BadInput(f"groups by {options.groups} need more than the bounds of a layer")
 
-    def rule(lower: Vector, upper: Vector, k: int) -> Indices:
+    def rule(lower: Vector, upper: Vector) -> Indices:
         unstable = np.flatnonzero((lower < 0) & (upper > 0))
-        k = min(options.k or k, len(unstable))
+        k = min(options.size, len(unstable))
         if k == 0:
             return np.empty((0, 1), dtype=np.intp)
         if options.groups == "area":
@@ -65,7 +62,7 @@ def layer_rule(options: MethodOptions, largest: int = LARGEST) -> Grouping:
 
 
 def groups_of(
-    relaxation: Relaxation, objective: Objective, options: MethodOptions, largest: int = LARGEST
+    relaxation: Relaxation, objective: Objective, options: MethodOptions, largest: int = SUBSETS
 ) -> Mapping[int, Indices]:
     """The groups of every rectifier that has unstable neurons, by any rule.
 
@@ -81,11 +78,11 @@ def groups_of(
     if options.groups == "gain":
         found = {
             layer.post: _reduced(groups, largest)
-            for layer, groups in _by_gain(relaxation, objective, layers, options.k or 2)
+            for layer, groups in _by_gain(relaxation, objective, layers, options.size)
         }
     else:
         rule = layer_rule(options, largest)
-        found = {a.post: rule(*relaxation.ends(a.pre), LARGEST) for a in layers}
+        found = {a.post: rule(*relaxation.ends(a.pre)) for a in layers}
     return {i: groups for i, groups in found.items() if len(groups)}
 
 

@@ -9,6 +9,9 @@ from hullmark.bounds.methods import METHODS as SINGLE
 from hullmark.errors import BadInput
 from hullmark.joint.groups import BLOCK, OVERLAP
 
+SUBSETS = 3
+"""Larger groups are replaced by all their subsets of this size [kReLU §3.3]."""
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -80,6 +83,11 @@ class MethodOptions:
     seed: int = 0
     overlap: int | None = None
     block: int | None = None
+
+    @property
+    def size(self) -> int:
+        """The size of groups: `k`, or `SUBSETS` of groups that choose it themselves."""
+        return SUBSETS if self.k is None else self.k
 
 
 def check(method: str, options: MethodOptions) -> MethodOptions:

@@ -27,7 +27,7 @@ from hullmark.encode import Proof, Query
 from hullmark.errors import Unsupported
 from hullmark.lp.program import Indices
 from hullmark.methods.grouping import groups_of, layer_rule
-from hullmark.methods.names import MethodOptions
+from hullmark.methods.names import SUBSETS, MethodOptions
 from hullmark.methods.task import Bounded, Task
 from hullmark.network import ops
 from hullmark.network.ops import Array
@@ -113,7 +113,7 @@ def _kpoly(task: Task, method: str, options: MethodOptions, alpha: Alpha) -> KPo
         case "refinezono":
             wanted = replace(plain, start="deepz")
         case _:
-            wanted = replace(plain, k=min(options.k or 3, 3), grouping=layer_rule(options))
+            wanted = replace(plain, k=min(options.size, SUBSETS), grouping=layer_rule(options))
     return kpoly(task.program, task.lower, task.upper, task.objective, wanted)
 
 
@@ -152,7 +152,7 @@ def _mk(task: Task, options: MethodOptions, alpha: Alpha) -> Bounded:
     base = _kpoly(task, method, replace(options, groups=rule), alpha)
     rules: list[Separators] = []
     for part in task.parts():
-        groups = groups_of(base.relaxation, part, options, largest=options.k or 2)
+        groups = groups_of(base.relaxation, part, options, largest=options.size)
         rules.append(partial(_disjunctive, groups))
     start = alpha._replace(relaxation=base.relaxation, floor=np.maximum(base.lower, alpha.floor))
     return _cut_parts(task, start, rules, base.found)
@@ -260,7 +260,7 @@ def _check(task: Task, method: str, options: MethodOptions) -> None:
     network = task.program.network
     size, largest, copies = max(task.program.work), LARGEST_PROGRAM, 1
     if method == "mk":
-        copies, largest = 2 ** (options.k or 2), LARGEST_CUT
+        copies, largest = 2**options.size, LARGEST_CUT
     if size * copies > largest:
         times = f"{copies} times " if copies > 1 else ""
         raise Unsupported(
