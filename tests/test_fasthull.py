@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from joint_rows import beyond
+from joint_rows import beyond, random_bounds
 
 from hullmark.errors import BadInput
 from hullmark.relax import batch, relu_hull
@@ -330,3 +330,42 @@ def test_slopes_that_are_no_floats_are_not_rounded() -> None:
     exact = relu_hull([[1], [-1]], [3, 3], negative=Fraction(1, 3))
     found = relu_hull([[1], [-1]], [3, 3], exact=False, negative=Fraction(1, 3))
     assert all(found.contains(v[:1], v[1:]) for v in exact.vertices)
+
+
+@pytest.mark.slow
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([2, 3]), st.sampled_from([0.0, 0.01, -1.0]))
+def test_no_point_of_ten_thousand_groups_is_cut_off(seed: int, k: int, negative: float) -> None:
+    """A hundred groups at a time: random points of each, most of them close to its vertices, in
+    exact arithmetic."""
+    rng = np.random.default_rng(seed)
+    groups = octahedra(random_bounds(100, k, rng), negative)
+    rows = fast_hull(groups.bounds, negative)
+    normals = octahedral_rows(k)
+    seen = 0
+    for g, bounds in enumerate(groups.bounds):
+        corners = groups.points[groups.start[g] : groups.start[g + 1]] * groups.scale[g]
+        shares = rng.dirichlet(np.full(len(corners), 0.05), size=3)
+        points = whole_numbers(shares @ corners * (1 - 1e-9) + 1e-9 * corners.mean(axis=0))
+        inside = np.all(normals.astype(int) @ points.T <= whole_numbers(bounds)[:, None], axis=0)
+        mine = rows.group == g
+        floats = np.column_stack([rows.x[mine], rows.y[mine], rows.rhs[mine]])
+        whole = whole_numbers(floats)
+        # The slopes are multiples of UNIT as well, and the products of UNIT squared.
+        slope = int(Fraction(negative) * UNIT)
+        values = np.where(points > 0, points * UNIT, points * slope)
+        lifted = np.concatenate([points * UNIT, values], axis=1)[inside]
+        assert np.all(whole[:, :-1] @ lifted.T <= whole[:, -1:] * UNIT**2)
+        seen += int(inside.sum())
+    assert seen > 250
+
+
+# Every float64 that is not tiny is a multiple of 1 / UNIT.
+UNIT = 2**200
+
+
+def whole_numbers(values: np.ndarray) -> np.ndarray:
+    """The numbers in units of 1 / UNIT, as Python integers."""
+    scaled = [Fraction(v) * UNIT for v in np.ravel(values).tolist()]
+    assert all(v.denominator == 1 for v in scaled)
+    return np.array([int(v) for v in scaled], dtype=object).reshape(np.shape(values))
