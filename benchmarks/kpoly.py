@@ -51,7 +51,8 @@ from hullmark.search.witness import Replay
 from hullmark.spec.robustness import robust
 from hullmark.verdict import Deadline, Options, Silent
 
-PLAN = Plan()
+# As long as there is time, an image is not given up.
+PLAN = Plan(patience=10)
 ATTACK = Attack(restarts=16, steps=60)
 NEURONS = Ascent(steps=20, slope_rate=0.2)
 MARGINS = Ascent(steps=60, slope_rate=0.2)
