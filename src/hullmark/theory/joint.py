@@ -1,0 +1,249 @@
+"""Relaxations of several neurons of a layer at once: k-ReLU, M_k and M_k^o."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import combinations, product
+
+import numpy as np
+
+from hullmark.errors import BadInput, Unsupported
+from hullmark.relax.hull import relu_hull
+from hullmark.theory.formulation import ONE, ZERO, Form, Formulation, affordable, combined
+from hullmark.theory.net import Layer
+from hullmark.theory.single import Neuron, Rule, Signs, advance, neurons, triangle
+
+Groups = Sequence[Sequence[int]]
+
+SUBSETS = 3
+"""Larger k-ReLU groups are relaxed through all their subsets of this size [kReLU eq. 7]."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which neurons are relaxed together: `groups` of each layer, or the `k` of largest area.
+
+    Raises:
+        BadInput: unless exactly one of them is given, and `k` is positive.
+    """
+
+    k: int | None = None
+    groups: Sequence[Groups] | None = None
+
+    def __post_init__(self) -> None:
+        if (self.k is None) == (self.groups is None):
+            raise BadInput("give either k or groups")
+        if self.k is not None and self.k < 1:
+            raise BadInput(f"k is {self.k}; it must be 1 or more")
+
+    def of(self, depth: int, layer: Layer) -> Groups | None:
+        """The groups given for a layer, checked; None if they are to be chosen.
+
+        Raises:
+            BadInput: if one names a neuron twice, or one that does not exist.
+        """
+        if self.groups is None:
+            return None
+        chosen = self.groups[depth] if depth < len(self.groups) else []
+        for group in chosen:
+            if len(set(group)) != len(group) or not all(0 <= j < layer.size for j in group):
+                raise BadInput(
+                    f"group {tuple(group)} of layer {depth + 1} must name different neurons "
+                    f"among 0 to {layer.size - 1}"
+                )
+        return chosen
+
+
+def by_area(found: Sequence[Neuron]) -> list[int]:
+    """The unstable neurons, largest triangle first."""
+    open_ = [n for n in found if not n.sign]
+    return [n.index for n in sorted(open_, key=lambda n: (-n.area, n.index))]
+
+
+def krelu_layer(choice: Choice, depth: int) -> Rule:
+    """k-ReLU: hulls over the octahedra of groups, as tight as the formulation allows.
+
+    Without groups, the unstable neurons are grouped by `k` in the order of their areas.
+    """
+
+    def rule(made: Formulation, layer: Layer, signs: Signs) -> None:
+        found = neurons(made, layer, signs)
+        groups = choice.of(depth, layer)
+        if groups is None:
+            order, k = by_area(found), choice.k or 1
+            groups = [order[i : i + k] for i in range(0, len(order), k)]
+        outputs = [triangle(made, n) for n in found]
+        for group in groups:
+            live = [j for j in group if not found[j].sign]
+            for part in combinations(live, min(len(live), SUBSETS)):
+                if len(part) > 1:
+                    _octahedral(made, [found[j] for j in part], [outputs[j] for j in part])
+        advance(made, layer, outputs)
+
+    return rule
+
+
+def _octahedral(made: Formulation, group: Sequence[Neuron], outputs: Sequence[Form]) -> None:
+    """The rows of one group's hull over its octahedron."""
+    units = [unit for unit in product((-1, 0, 1), repeat=len(group)) if any(unit)]
+    sides = [
+        made.most(combined((Fraction(a), n.form) for a, n in zip(unit, group, strict=True))).value
+        for unit in units
+    ]
+    hull = relu_hull(units, np.array(sides, dtype=object))
+    both = [n.form for n in group] + list(outputs)
+    for row, side in zip(hull.rows, hull.rhs, strict=True):
+        made.atleast(combined(zip((-Fraction(v) for v in row), both, strict=True), Fraction(side)))
+    for row, side in zip(*hull.equalities, strict=True):
+        made.equal(combined(zip(map(Fraction, row), both, strict=True), -Fraction(side)))
+
+
+def mk_layer(choice: Choice, depth: int) -> Rule:
+    """M_k: one group of a layer with all that the layer reads [MN-v1 §3]; triangles for the rest.
+
+    The hull is a disjunction over the group's sign patterns [Balas79], each with a copy of all
+    earlier values.
+    """
+
+    def rule(made: Formulation, layer: Layer, signs: Signs) -> None:
+        found = neurons(made, layer, signs)
+        for group in _live(choice, depth, layer, found):
+            copies = _Disjunction.of(made, [found[j] for j in group])
+            joined, moved, values = copies.joined()
+            _take(made, joined, moved)
+            found = [_moved(n, moved) for n in found]
+            for j, value in zip(group, values, strict=True):
+                found[j] = Neuron(j, value, found[j].lower, found[j].upper, 1)
+        advance(made, layer, [triangle(made, n) for n in found])
+
+    return rule
+
+
+def mko_layer(choice: Choice, depth: int) -> Rule:
+    """M_k^o: the hull of the group's outputs alone; what the layer reads is forgotten.
+
+    Neurons outside the group have triangles over what the layer reads, group and rest each over
+    a copy of its own.
+    """
+
+    def rule(made: Formulation, layer: Layer, signs: Signs) -> None:
+        found = neurons(made, layer, signs)
+        groups = choice.of(depth, layer)
+        if groups is None:
+            # Stable neurons take part: it is the relation to them that is kept or lost.
+            groups = [(by_area(found) + [n.index for n in found if n.sign])[: choice.k]]
+        joint = [_Disjunction.of(made, [found[j] for j in group]).joined() for group in groups]
+        outputs = {n.index: n for n in found}
+        values: dict[int, Form] = {}
+        for (apart, _, copied), group in zip(joint, groups, strict=True):
+            # A group is small, so that few points say what its program says.
+            corners = apart.project(copied).vertices
+            values.update(zip(group, made.points(corners), strict=True))
+        # Values that skip the layer, and single neurons, stay with the first copy.
+        rest = [values[j] if j in values else triangle(made, outputs[j]) for j in sorted(outputs)]
+        advance(made, layer, rest)
+        made.inputs = []
+
+    return rule
+
+
+def _live(choice: Choice, depth: int, layer: Layer, found: Sequence[Neuron]) -> Groups:
+    """The live members of a layer's groups."""
+    groups = choice.of(depth, layer)
+    if groups is None:
+        groups = [by_area(found)[: choice.k]]
+    live = [[j for j in group if not found[j].sign] for group in groups]
+    return [group for group in live if group]
+
+
+@dataclass(frozen=True, eq=False)
+class _Disjunction:
+    """A formulation, and the sign patterns of a group that it allows."""
+
+    made: Formulation
+    group: Sequence[Neuron]
+    patterns: list[tuple[int, ...]]
+
+    @staticmethod
+    def of(made: Formulation, group: Sequence[Neuron]) -> _Disjunction:
+        patterns: list[tuple[int, ...]] = [()]
+        for place, _ in enumerate(group):
+            longer = [(*p, sign) for p in patterns for sign in (1, -1)]
+            patterns = [p for p in longer if made.allows(_signed(group[: place + 1], p))]
+        # Rows of the program, its columns' sides, and those of the signs.
+        affordable(len(patterns) * (made.program.rows + made.program.columns + len(group)))
+        return _Disjunction(made, group, patterns)
+
+    def joined(self) -> tuple[Formulation, list[Form], list[Form]]:
+        """A formulation of the hull; the old columns in it, and the group's outputs."""
+        if self.made.separators:
+            raise Unsupported("M_k over rows that are not listed")
+        new = Formulation()
+        weights = [new.column(lower=ZERO) for _ in self.patterns]
+        new.equal(combined(((ONE, w) for w in weights), -ONE))
+        copies = [self._copy(new, w, p) for w, p in zip(weights, self.patterns, strict=True)]
+        old = [
+            combined((ONE, copy[j]) for copy in copies) for j in range(self.made.program.columns)
+        ]
+        outputs = [
+            combined(
+                (ONE, _homogeneous(neuron.form, copy, weight))
+                for copy, weight, pattern in zip(copies, weights, self.patterns, strict=True)
+                if pattern[place] > 0
+            )
+            for place, neuron in enumerate(self.group)
+        ]
+        return new, old, outputs
+
+    def _copy(self, new: Formulation, weight: Form, pattern: tuple[int, ...]) -> list[Form]:
+        """A copy of all columns, scaled by a weight, where the group has these signs."""
+        program = self.made.program
+        copy: list[Form] = []
+        for lower, upper in program.all_columns():
+            column = new.column(lower=ZERO if lower == 0 else None)
+            if lower:
+                new.atleast(combined([(ONE, column), (-lower, weight)]))
+            if upper is not None:
+                new.atleast(combined([(upper, weight), (-ONE, column)]))
+            copy.append(column)
+        for terms, low, high in program.all_rows():
+            form = combined((value, copy[j]) for j, value in terms.items())
+            if low is not None and low == high:
+                new.equal(combined([(ONE, form), (-low, weight)]))
+                continue
+            if low is not None:
+                new.atleast(combined([(ONE, form), (-low, weight)]))
+            if high is not None:
+                new.atleast(combined([(high, weight), (-ONE, form)]))
+        for form in _signed(self.group, pattern):
+            new.atleast(_homogeneous(form, copy, weight))
+        return copy
+
+
+def _signed(group: Sequence[Neuron], pattern: Sequence[int]) -> list[Form]:
+    """The forms that are nonnegative where the neurons have these signs."""
+    return [n.form.scaled(Fraction(s)) for n, s in zip(group, pattern, strict=True)]
+
+
+def _homogeneous(form: Form, copy: Sequence[Form], weight: Form) -> Form:
+    """A form of the old columns in a scaled copy of them."""
+    parts = [(value, copy[j]) for j, value in form.terms.items()]
+    return combined([*parts, (form.constant, weight)])
+
+
+def _substituted(form: Form, moved: Sequence[Form]) -> Form:
+    return combined(((v, moved[j]) for j, v in form.terms.items()), form.constant)
+
+
+def _moved(neuron: Neuron, moved: Sequence[Form]) -> Neuron:
+    form = _substituted(neuron.form, moved)
+    return Neuron(neuron.index, form, neuron.lower, neuron.upper, neuron.sign)
+
+
+def _take(made: Formulation, new: Formulation, moved: Sequence[Form]) -> None:
+    """Replace a formulation's program; `moved` are the old columns in the new one."""
+    made.program = new.program
+    made.inputs = [_substituted(form, moved) for form in made.inputs]
+    made.state = [_substituted(form, moved) for form in made.state]
