@@ -7,7 +7,7 @@ RUN := $(BIN)/python -m
 INSTALL := $(RUN) pip install --disable-pip-version-check --quiet -c constraints.txt
 WORKERS ?= 2
 
-.PHONY: demo test test-slow lint format types imports docs wheel clean
+.PHONY: demo test test-slow lint format types imports gallery docs wheel clean
 
 demo: $(VENV)/installed
 	$(BIN)/python demo/run.py
@@ -32,14 +32,17 @@ types: $(VENV)/installed-dev
 imports: $(VENV)/installed-dev
 	$(BIN)/lint-imports
 
-docs: $(VENV)/installed-dev
+gallery: $(VENV)/installed-dev
+	$(BIN)/python docs/gallery/render.py
+
+docs: gallery
 	$(RUN) mkdocs build --strict --quiet
 
 wheel: $(VENV)/installed-dev
 	$(RUN) pip wheel --disable-pip-version-check --quiet --no-deps --wheel-dir dist .
 
 clean:
-	rm -rf $(VENV) site dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) site dist docs/img/gallery .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
 # The stamps lie inside the environment, so that removing it removes them too.
 $(VENV)/created:

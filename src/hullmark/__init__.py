@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from hullmark.errors import ParityError as ParityError
     from hullmark.errors import Unsupported as Unsupported
     from hullmark.errors import VacuousProperty as VacuousProperty
+    from hullmark.ladder import Ladder as Ladder
+    from hullmark.ladder import Rung as Rung
+    from hullmark.ladder import ladder as ladder
     from hullmark.methods.report import Attained as Attained
     from hullmark.methods.report import BoundReport as BoundReport
     from hullmark.network.model import Model as Model
@@ -55,6 +58,7 @@ _HOMES = {
         "Unsupported",
         "VacuousProperty",
     ),
+    "hullmark.ladder": ("Ladder", "Rung", "ladder"),
     "hullmark.methods.report": ("Attained", "BoundReport"),
     "hullmark.network.model": ("Model",),
     "hullmark.network.summary": ("NetworkInfo",),

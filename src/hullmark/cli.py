@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -11,13 +12,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import hullmark
-from hullmark import results
+from hullmark import lab, results
 from hullmark.console import Display, display_for, say
 from hullmark.errors import BadInput
 from hullmark.guard import Guard, exit_soon
 from hullmark.verdict import Options, Reason, Recorder, Verdict
 
 if TYPE_CHECKING:
+    from hullmark.ladder.climb import Climb
+    from hullmark.ladder.rungs import Ladder
     from hullmark.methods.report import BoundReport
     from hullmark.network.summary import NetworkInfo
 
@@ -181,6 +184,49 @@ def bound(  # noqa: PLR0913 (the parser takes one parameter for each option)
 
 
 @app.command()
+def ladder(  # noqa: PLR0913 (the parser takes one parameter for each option)
+    context: typer.Context,
+    net: Net,
+    spec: Spec,
+    seconds: Annotated[
+        float, typer.Option(metavar="S", help="Seconds allowed, from the start of the process.")
+    ] = 60.0,
+    methods: Annotated[
+        str | None, typer.Option(metavar="NAMES", help="Only these, as ibp,triangle,krelu,exact.")
+    ] = None,
+    output: Annotated[
+        int | None, typer.Option(metavar="I", help="Bound output I instead of the worst margin.")
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw the ladder: .png, .svg or .pdf.")
+    ] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write all rungs as JSON.")
+    ] = None,
+    device: Device = "cpu",
+    seed: Annotated[int, typer.Option(metavar="N", help="Of everything random.")] = 0,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
+) -> None:
+    """Bound SPEC's worst margin by every method there is time for, from IBP to exact: one table.
+
+    Small networks are bounded in exact rationals. What is known when time is up is shown.
+    """
+    with _Failures() as failures:
+        options = Options(seconds, device, seed=seed, started=context.obj)
+        for path in filter(None, (json_file, plot)):
+            results.check_writable(path)
+        failures.report = report = _Report(net, spec, options, json_file, None)
+        from hullmark.ladder.climb import Climb, Plan
+        from hullmark.ladder.picture import check_drawable
+
+        if plot is not None:
+            check_drawable(plot)
+        display = display_for(sys.stderr, quiet)
+        plan = Plan(None if methods is None else tuple(methods.split(",")), output=output)
+        raise typer.Exit(_ladder(Climb(net, spec, plan, options, display), display, report, plot))
+
+
+@app.command()
 def info(net: Net) -> None:
     """Say what NET is made of: operations, neurons, parameters, shapes, opset."""
     with _Failures():
@@ -293,6 +339,41 @@ def _tell_bounds(report: "BoundReport") -> None:
     say(sys.stdout, results.bound_headline(report))
 
 
+def _ladder(climb: "Climb", display: Display, report: _Report, plot: Path | None) -> int:
+    def tell(rungs: "Ladder") -> int:
+        report.write(rungs.record(), "")
+        display.close()
+        wide = sys.stdout is not None and sys.stdout.isatty()
+        say(sys.stdout, rungs.table(shutil.get_terminal_size().columns if wide else None))
+        return EXIT_INTERRUPTED if rungs.ended == "interrupted" else 0
+
+    def last_words(reason: Reason) -> int:
+        rungs = climb.so_far("timeout" if reason == "timeout" else "interrupted")
+        if plot is not None:
+            with contextlib.suppress(BadInput):
+                save(rungs, plot)
+        exit_soon(EXIT_INTERRUPTED if reason == "interrupted" else 0)
+        return tell(rungs)
+
+    from hullmark.ladder.picture import save
+
+    with Guard(report.options.deadline(), last_words) as guard:
+        try:
+            rungs = climb.run()
+        except BaseException as error:
+            # Native code that is interrupted, as while a module loads, raises errors of its own.
+            if not (guard.interrupted or isinstance(error, KeyboardInterrupt)):
+                raise
+            rungs = climb.so_far("interrupted")
+        finally:
+            guard.release()
+            display.close()
+    code = tell(rungs)
+    if plot is not None:
+        save(rungs, plot)
+    return code
+
+
 def _tell_info(facts: "NetworkInfo") -> None:
     rows = {
         "network": facts.source,
@@ -306,3 +387,6 @@ def _tell_info(facts: "NetworkInfo") -> None:
     for name, value in rows.items():
         if value is not None:
             say(sys.stdout, f"{name:<12}{value}")
+
+
+app.add_typer(lab.group(_Failures), name="lab")

@@ -107,7 +107,7 @@ def verify_with(
     except KeyboardInterrupt:
         return recorder.unknown("interrupted", deadline.elapsed(), "")
     except (MemoryError, RuntimeError) as error:
-        if not _out_of_memory(error):
+        if not out_of_memory(error):
             raise
         return recorder.unknown("memory", deadline.elapsed(), "out of memory")
 
@@ -160,7 +160,7 @@ def bound(  # noqa: PLR0913 (what the command line takes has the same names here
     else:
         prop = as_property(question, model.network)
         cases, boxes = prop.cases, prop.groups
-    _check_parity(model, [box for box, _ in boxes], 0)
+    check_boxes(model, [box for box, _ in boxes], 0)
     rows = _rows(objective, model.network.output_size)
     # Here because bad input should be told without waiting for torch.
     from hullmark.bounds.program import Program
@@ -285,7 +285,7 @@ def without_softmax(model: Model, prop: Property) -> Model:
 
 
 def _decide(model: Model, prop: Property, options: Options, recorder: Recorder) -> Verdict:
-    _check_parity(model, [box for box, _ in prop.groups], options.seed)
+    check_boxes(model, [box for box, _ in prop.groups], options.seed)
     searched = without_softmax(model, prop)
     if not prop.cases:
         return Proved(math.inf, options.deadline().elapsed(), Stats("bounds"))
@@ -295,7 +295,13 @@ def _decide(model: Model, prop: Property, options: Options, recorder: Recorder) 
     return decide(searched, prop, options, recorder)
 
 
-def _check_parity(model: Model, boxes: Sequence[Box], seed: int) -> None:
+def check_boxes(model: Model, boxes: Sequence[Box], seed: int) -> None:
+    """Compare a network with its original on some of the boxes, at random inputs.
+
+    Raises:
+        BadInput: if a box does not fit the network.
+        ParityError: if both disagree.
+    """
     step = max(1, math.ceil(len(boxes) / PARITY_BOXES))
     for box in boxes[::step]:
         if box.size != model.network.input_size:
@@ -348,7 +354,8 @@ def _kind(value: object) -> str:
     return type(value).__name__
 
 
-def _out_of_memory(error: BaseException) -> bool:
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory has run out."""
     # torch raises a RuntimeError of its own on a GPU, and a plain one on the CPU.
     return (
         isinstance(error, MemoryError)
