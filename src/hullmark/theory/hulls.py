@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from hullmark.errors import BadInput, VacuousProperty
+from hullmark.errors import BadInput, Unsupported, VacuousProperty
 from hullmark.relax.exact import Array
 from hullmark.relax.polytope import in_order
 from hullmark.theory.formulation import ONE, Formulation, combined
@@ -50,13 +50,27 @@ def layerwise_points(net: ExactNet, whole: Polytope, signs: Mapping[int, Signs])
         net: with at least one layer of ReLUs.
         signs: for each layer, the neurons whose sign is fixed.
 
+    Raises:
+        Unsupported: if a hull is too large.
+
     Trust: exact.
     """
     points = whole.vertices
     for depth, layer in enumerate(net.layers[:-1]):
-        body = Polytope.hull(points) if depth else whole
+        body = _hull(points, depth) if depth else whole
         points = layer_points(signed_part(body, layer, signs.get(depth, {})), layer)
     return points
+
+
+def _hull(points: Array, depth: int) -> Polytope:
+    """What the layers so far may yield."""
+    try:
+        return Polytope.hull(points)
+    except Unsupported as error:
+        raise Unsupported(
+            f"the hull of the {len(points)} points behind layer {depth}: {error}; "
+            "mining (`mine`) bounds P_1 without it"
+        ) from None
 
 
 def window_formulation(net: ExactNet, whole: Polytope, window: int) -> Formulation:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
@@ -52,37 +53,55 @@ def joint_chain(
 
     Arguments and Returns: as of `layerwise_chain`.
     """
-    body: Body = corners(whole)
     layers = goal.layers or (_nothing(goal.input_size),)
-    sharp = ZERO if _short(layers) else SHARP
-    # Where the body has what a layer of the network reads.
-    place = list(range(whole.size))
-    last = Stage(body, layers[0], effort)
-    for depth, layer in enumerate(layers):
-        if depth:
-            body = Image(last)
-        wide = _placed(layer, place, body.size)
-        probe = Stage(body, wide, effort, tolerance=sharp)
-        found = [probe.range(j) for j in range(wide.size)]
-        groups = _groups(choice, depth, layer, found)
-        joint: list[int] = []
-        for group in groups:
-            part = _part(wide, group, body.size, range(body.size))
-            listed = (
-                image_vertices(whole, part, effort.deadline) if not depth and not joint else None
-            )
-            body = listed or Image(Stage(body, part, effort, tolerance=LOOSE))
-            joint += group
-        rest = [j for j in range(layer.size) if j not in joint]
-        first = body.size - len(joint)
-        kept = [place[j] for j in layer.keep] + [first + i for i in range(len(joint))]
-        last = Stage(body, _part(wide, rest, body.size, kept), effort, True, sharp)
-        last.ends.update({i: found[j] for i, j in enumerate(rest)})
-        order = [*range(len(layer.keep)), *(len(layer.keep) + j for j in [*joint, *rest])]
-        place = [order.index(i) for i in range(layer.outputs)]
+    chain = _Joint(whole, choice, effort, ZERO if _short(layers) else SHARP)
+    stage, place = chain.layer(corners(whole), 0, layers[0], range(whole.size))
+    for depth, layer in enumerate(layers[1:], start=1):
+        stage, place = chain.layer(Image(stage), depth, layer, place)
     row = np.full(len(place), ZERO, dtype=object)
     row[place] = goal.weight[0]
-    return last, row
+    return stage, row
+
+
+@dataclass(frozen=True, eq=False)
+class _Joint:
+    """What all layers of M_k have in common; `sharp` is the tolerance of their ranges."""
+
+    whole: Polytope
+    choice: Choice
+    effort: Effort
+    sharp: Fraction
+
+    def layer(
+        self, body: Body, depth: int, layer: Layer, place: Sequence[int]
+    ) -> tuple[Stage, list[int]]:
+        """One layer over a body.
+
+        Arguments:
+            place: where the body has what the layer reads.
+
+        Returns:
+            The triangles, over the hulls of the groups; and where these have what the layer yields.
+        """
+        wide = _placed(layer, place, body.size)
+        probe = Stage(body, wide, self.effort, tolerance=self.sharp)
+        found = [probe.range(j) for j in range(wide.size)]
+        joint: list[int] = []
+        for group in _groups(self.choice, depth, layer, found):
+            part = _part(wide, group, body.size, range(body.size))
+            first = not depth and not joint
+            listed = image_vertices(self.whole, part, self.effort.deadline) if first else None
+            body = listed or Image(Stage(body, part, self.effort, tolerance=LOOSE))
+            joint += group
+        rest = [j for j in range(layer.size) if j not in joint]
+        # The groups' ReLUs are the last coordinates of the body.
+        end = body.size - len(joint)
+        kept = [place[j] for j in layer.keep] + list(range(end, body.size))
+        stage = Stage(body, _part(wide, rest, body.size, kept), self.effort, True, self.sharp)
+        stage.ends.update({i: found[j] for i, j in enumerate(rest)})
+        skipped = len(layer.keep)
+        order = [*range(skipped), *(skipped + j for j in [*joint, *rest])]
+        return stage, [order.index(i) for i in range(layer.outputs)]
 
 
 def _short(layers: Sequence[Layer]) -> bool:

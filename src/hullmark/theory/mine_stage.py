@@ -14,7 +14,7 @@ from hullmark.exact import nearest, round_down, round_up
 from hullmark.relax.exact import Array
 from hullmark.theory.formulation import ONE, ZERO
 from hullmark.theory.net import Layer
-from hullmark.theory.pricing import Body, Effort, Floats, Listed, dyadic, floats, fraction, rational
+from hullmark.theory.pricing import Body, Effort, Floats, dyadic, floats, fraction, rational
 from hullmark.theory.regions import Range
 
 
@@ -114,9 +114,7 @@ class Stage:
         """Of a pre-activation, or its negative: a bound of the least value, and a value taken."""
         row, constant = self.layer.weight[index] * sign, self.layer.bias[index] * sign
         crude = self._crude[index]
-        tolerance = (
-            ZERO if isinstance(self.body, Listed) else self.tolerance * (crude[1] - crude[0])
-        )
+        tolerance = ZERO if self.body.complete else self.tolerance * (crude[1] - crude[0])
         price = self.body.least(row, tolerance)
         taken = min(row @ self.body.point(k) for k in price.points) + constant
         bound = max(crude[0] if sign > 0 else -crude[1], price.bound + constant)
