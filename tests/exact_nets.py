@@ -7,6 +7,8 @@ from itertools import pairwise
 from pathlib import Path
 from random import Random
 
+import numpy as np
+
 from hullmark.theory import ExactNet, mlp
 
 Ends = list[tuple[Fraction, Fraction]]
@@ -56,6 +58,17 @@ def random_net(*sizes: int, seed: int, unit: int = 4) -> ExactNet:
     return mlp(
         [
             ([[number(2) for _ in range(n)] for _ in range(m)], [number(1) for _ in range(m)])
+            for n, m in pairwise(sizes)
+        ]
+    )
+
+
+def integer_net(seed: int, *sizes: int) -> ExactNet:
+    """Integer weights from -3 to 3, biases from -2 to 2."""
+    rng = np.random.default_rng(seed)
+    return mlp(
+        [
+            (rng.integers(-3, 4, size=(m, n)).tolist(), rng.integers(-2, 3, size=m).tolist())
             for n, m in pairwise(sizes)
         ]
     )

@@ -1,18 +1,15 @@
-"""Convex unions, structural partition counts, and the leaves of branch and bound, exactly."""
+"""Structural partition counts, and the leaves of branch and bound, exactly."""
 
-import json
 from fractions import Fraction
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from exact_nets import integer_net, references
 
 from hullmark.errors import BadInput
 from hullmark.theory.branch import Branching, BranchTree, branch
-from hullmark.theory.convex import Dent, convex_union, layer_images, uncovered
+from hullmark.theory.convex import uncovered
 from hullmark.theory.encodings import nested_max
 from hullmark.theory.net import ExactNet, mlp
 from hullmark.theory.partition import P1Count, structural_p1, structural_single
@@ -25,141 +22,6 @@ BENT = mlp([([[1], [-1]], [0, 0]), ([[-1, -1]], [1]), ([[-1]], [0])])
 """x -> -relu(1 - |x|), behind an image that is an L."""
 
 MULTI = (("p1", None), ("mk", 1), ("mk", 2), ("krelu", 2))
-
-
-def random_net(seed: int, *sizes: int) -> ExactNet:
-    rng = np.random.default_rng(seed)
-    return mlp(
-        [
-            (rng.integers(-3, 4, size=(m, n)).tolist(), rng.integers(-2, 3, size=m).tolist())
-            for n, m in pairwise(sizes)
-        ]
-    )
-
-
-def golden(data: Path) -> list[tuple[dict, ExactNet, list[Fraction], list[Fraction]]]:
-    """The reference networks, with their boxes."""
-    found = []
-    for case in json.loads((data / "goldens" / "networks.json").read_text()):
-        layers = [
-            (
-                [[Fraction(v) for v in row] for row in layer["weight"]],
-                [Fraction(v) for v in layer["bias"]],
-            )
-            for layer in case["layers"]
-        ]
-        lower, upper = ([Fraction(ends[side]) for ends in case["box"]] for side in (0, 1))
-        found.append((case, mlp(layers), lower, upper))
-    return found
-
-
-def same(one: Polytope | None, other: Polytope) -> bool:
-    return one is not None and one.vertices.tolist() == other.vertices.tolist()
-
-
-def cell(i: int, j: int, flat: bool) -> Polytope:
-    """A unit square; on a slope of space if it is to be flat."""
-    square = Polytope.box([i, j], [i + 1, j + 1])
-    slope = np.array(
-        [[Fraction(1), Fraction(0)], [Fraction(0), Fraction(1)], [Fraction(2), Fraction(-3)]],
-        dtype=object,
-    )
-    return square.image(slope, np.array([Fraction(0)] * 3, dtype=object)) if flat else square
-
-
-CELLS = st.sets(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=1)
-
-
-@settings(deadline=None, max_examples=60)
-@given(CELLS, st.booleans())
-def test_squares_of_a_grid_are_convex_together_if_they_fill_a_rectangle(cells, flat) -> None:
-    rows, columns = ({c[axis] for c in cells} for axis in (0, 1))
-    filled = (max(rows) - min(rows) + 1) * (max(columns) - min(columns) + 1) == len(cells)
-    members = [cell(i, j, flat) for i, j in sorted(cells)]
-    union = convex_union(members)
-    assert (union is not None) == filled
-    if filled:
-        assert same(union, Polytope.hull(np.concatenate([m.vertices for m in members])))
-
-
-@settings(deadline=None, max_examples=30)
-@given(CELLS, st.booleans())
-def test_repeated_and_flat_members_do_not_change_convexity(cells, flat) -> None:
-    members = [cell(i, j, flat) for i, j in sorted(cells)]
-    edges = [Polytope.hull(member.vertices[:2]) for member in members]
-    once, again = convex_union(members), convex_union([*edges, *members, *members[::-1]])
-    assert (once is None) == (again is None)
-
-
-def test_a_diagonal_does_not_fill_the_gap_between_two_squares() -> None:
-    gap = [
-        Polytope.box([0, 0], [1, 1]),
-        Polytope.box([1, 1], [2, 2]),
-        Polytope.hull([[0, 2], [2, 0]]),
-    ]
-    assert convex_union(gap) is None
-    assert convex_union([Polytope.hull([[0, 2], [1, 1]]), Polytope.hull([[1, 1], [2, 0]])])
-
-
-def cut_up(whole: Polytope, planes: list[tuple[list[int], int]]) -> list[Polytope]:
-    pieces = [whole]
-    for row, offset in planes:
-        done: list[Polytope] = []
-        for piece in pieces:
-            halves = piece.cut(row, offset), piece.cut([-v for v in row], -offset)
-            done += [h for h in halves if h] if all(piece.sides(row, offset)) else [piece]
-        pieces = done
-    return pieces
-
-
-@pytest.mark.parametrize("seed", range(8))
-def test_of_a_cut_polytope_exactly_the_removed_piece_is_uncovered(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    whole = Polytope.hull(rng.integers(-9, 10, size=(8, 3)).tolist())
-    planes = [(rng.integers(-3, 4, size=3).tolist(), int(rng.integers(-3, 4))) for _ in range(3)]
-    pieces = cut_up(whole, planes)
-    assert same(convex_union(pieces), whole)
-    for gone, removed in enumerate(pieces):
-        rest = pieces[:gone] + pieces[gone + 1 :]
-        left = uncovered(whole, rest)
-        assert left is not None and left.dimension == 3
-        assert removed.contains(left.centre())
-        assert not any(piece.contains(left.centre()) for piece in rest)
-
-
-@pytest.mark.parametrize("seed", range(12))
-def test_images_of_layers_are_convex_exactly_where_those_of_the_regions_are(seed: int) -> None:
-    net = random_net(seed, 2, 3, 3, 1)
-    whole = Polytope.box([-1, -1], [1, 1])
-    pieces = regions(net, whole)
-    images = layer_images(net, whole)
-    for depth in range(len(net.layers)):
-        behind = [np.array(net.states(p.cell.vertices)[depth + 1]) for p in pieces]
-        members = [Polytope.hull(points) for points in behind]
-        union = convex_union(members)
-        if isinstance(images, Dent) and depth == images.layer:
-            assert union is None
-            phantom = images.missing.centre()
-            assert Polytope.hull(np.concatenate(behind)).contains(phantom)
-            assert not any(member.contains(phantom) for member in members)
-            return
-        # Before the first dent all images are convex.
-        assert union is not None
-        if not isinstance(images, Dent):
-            assert same(union, images[depth + 1])
-
-
-def test_section_6_item_1_one_layer_maps_a_segment_to_an_l() -> None:
-    segment = Polytope.box([-1], [1])
-    dent = layer_images(BENT, segment)
-    assert isinstance(dent, Dent) and dent.layer == 0
-    corner = Polytope.hull([[0, 0], [1, 0], [0, 1]])
-    assert same(Polytope.hull(np.concatenate(dent.corners)), corner)
-    assert same(dent.missing, corner)
-    # P_1 takes the missing corner for real; on the two halves it does not.
-    assert bounds(BENT, segment, None, "p1") == [(-1, 0)]
-    assert exact_range(BENT, segment) == [(-1, 0)]
-    assert structural_p1(BENT, segment).proved
 
 
 @pytest.mark.parametrize("size", range(2, 9))
@@ -195,7 +57,7 @@ def fewest_intervals(net: ExactNet, lower: int, upper: int) -> int:
 
 @pytest.mark.parametrize("seed", range(16))
 def test_fact_8_with_one_input_the_count_of_p1_is_the_minimum(seed: int) -> None:
-    net = random_net(seed, 1, 3, 3, 1)
+    net = integer_net(seed, 1, 3, 3, 1)
     count = structural_p1(net, [-3], [3])
     assert count.proved
     assert count.upper == fewest_intervals(net, -3, 3) <= structural_single(net, [-3], [3])
@@ -203,7 +65,7 @@ def test_fact_8_with_one_input_the_count_of_p1_is_the_minimum(seed: int) -> None
 
 @pytest.mark.parametrize("seed", range(6))
 def test_fact_8_p1_needs_at_most_as_many_pieces_as_there_are_regions(seed: int) -> None:
-    net = random_net(seed, 2, 3, 2, 1)
+    net = integer_net(seed, 2, 3, 2, 1)
     lower, upper = [-1, -1], [1, 1]
     count = structural_p1(net, lower, upper)
     assert count.lower <= count.upper <= structural_single(net, lower, upper)
@@ -314,7 +176,7 @@ def compare(net: ExactNet, rule: Branching, most: int) -> list[int]:
 
 def no_more_leaves(seed: int, orders: tuple[str, ...]) -> bool:
     """Checks a random network; whether several neurons at once saved a leaf somewhere."""
-    net = random_net(seed, 2, 3, 3, 3, 1)
+    net = integer_net(seed, 2, 3, 3, 3, 1)
     count = structural_single(net, [-1, -1], [1, 1])
     saved = False
     for order in orders:
@@ -342,7 +204,7 @@ def test_section_5_relaxations_of_several_neurons_save_leaves_on_many_networks()
 
 @pytest.mark.parametrize("split", ["signs", "polytopes", "inputs"])
 def test_leaves_are_sound_and_cover_the_inputs(split: str) -> None:
-    net, whole = random_net(7, 2, 3, 3, 1), Polytope.box([-1, -1], [1, 1])
+    net, whole = integer_net(7, 2, 3, 3, 1), Polytope.box([-1, -1], [1, 1])
     tree = branch(net, whole, None, Branching("triangle", split, limit=20))
     assert net.evaluate(tree.witness[None])[0, 0] == tree.target
     assert tree.bound == min(tree.target, *(leaf.bound for leaf in tree.leaves))
@@ -362,28 +224,29 @@ def test_leaves_are_sound_and_cover_the_inputs(split: str) -> None:
 
 
 def test_without_a_split_the_bounds_are_the_reference_values(data: Path) -> None:
-    for case, net, lower, upper in golden(data)[:12]:
+    for known in references(data)[:12]:
         for name in ("p1", "triangle", "ibp"):
-            for output in range(net.output_size):
+            for output in range(known.net.output_size):
                 for place, side in enumerate(("lower", "upper")):
                     rule = Branching(name, "inputs", side=side, limit=1)
-                    tree = branch(net.selected(output), lower, upper, rule)
-                    assert tree.target == Fraction(case["exact"][output][place])
-                    assert tree.bound == Fraction(case[name][output][place])
+                    tree = branch(known.net.selected(output), known.lower, known.upper, rule)
+                    assert tree.target == known.ranges["exact"][output][place]
+                    assert tree.bound == known.ranges[name][output][place]
 
 
 def test_fact_8_counts_of_the_reference_networks(data: Path) -> None:
-    small = [entry for entry in golden(data) if entry[0]["patterns"] <= 4]
+    small = [known for known in references(data) if known.patterns <= 4]
     assert len(small) > 12
-    for case, net, lower, upper in small:
-        assert structural_single(net, lower, upper) == case["patterns"]
-        count = structural_p1(net, lower, upper)
-        assert count.lower <= count.upper <= case["patterns"]
-        assert count.check(net, lower, upper)
+    for known in small:
+        question = known.net, known.lower, known.upper
+        assert structural_single(*question) == known.patterns
+        count = structural_p1(*question)
+        assert count.lower <= count.upper <= known.patterns
+        assert count.check(*question)
 
 
 def test_without_tries_the_pieces_are_the_regions() -> None:
-    net, box = random_net(3, 2, 3, 2, 1), ([-1, -1], [1, 1])
+    net, box = integer_net(3, 2, 3, 2, 1), ([-1, -1], [1, 1])
     count = structural_p1(net, *box, tries=0)
     assert count.upper == structural_single(net, *box) > count.lower
     assert count.check(net, *box)
