@@ -32,6 +32,7 @@ class _Corral:
         )
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def nearest_points(clouds: Array) -> Array:
     """Minimum-norm points by Wolfe's algorithm, all clouds at once [Wolfe76].
 
