@@ -9,7 +9,18 @@ from random import Random
 
 import numpy as np
 
-from hullmark.theory import ExactNet, mlp
+from hullmark.theory import ExactNet, Layer, mlp
+
+F = Fraction
+# x2 + relu(x1 - x2) with a layer that x2 skips, and as a chain on the unit box.
+MAX_SKIP = ExactNet(
+    2,
+    (Layer(np.array([[F(1), F(-1)]]), np.array([F(0)]), keep=(1,)),),
+    np.array([[F(1), F(1)]]),
+    np.array([F(0)]),
+)
+MAX_CHAIN = mlp([([[1, -1], [0, 1]], [0, 0]), ([[1, 1]], [0])])
+DIFFERENCE = mlp([([[1], [1]], [0, 0]), ([[1, -1]], [0])])
 
 Ends = list[tuple[Fraction, Fraction]]
 

@@ -120,7 +120,7 @@ def test_what_cannot_be_exact_is_refused() -> None:
     normed = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2), nn.ReLU(), nn.Linear(2, 1)).eval()
     with pytest.raises(Unsupported, match="only known up to rounding"):
         network(normed)
-    with pytest.raises(Unsupported, match=f"{MOST + 1} values"):
+    with pytest.raises(Unsupported, match=rf"\d+ coefficients.*limit {MOST}"):
         network(nn.Sequential(nn.Linear(1, MOST + 1), nn.ReLU(), nn.Linear(MOST + 1, 1)))
     with pytest.raises(BadInput, match="shape of the module's input"):
         network(nn.Sequential(nn.Flatten(), nn.ReLU()))
@@ -151,3 +151,29 @@ def test_numbers_are_taken_exactly() -> None:
         net.as_floats()
     with pytest.raises(BadInput, match="2 columns"):
         net.evaluate([[1, 2]])
+
+
+def test_affine_maps_in_a_row_are_not_rounded_into_one() -> None:
+    torch.manual_seed(3)
+    first, second = nn.Linear(2, 2), nn.Linear(2, 2)
+    net = network(nn.Sequential(first, second, nn.ReLU(), nn.Linear(2, 1)))
+    exact = [
+        np.vectorize(Fraction, otypes=[object])(p.detach().numpy()) for p in first.parameters()
+    ]
+    other = [
+        np.vectorize(Fraction, otypes=[object])(p.detach().numpy()) for p in second.parameters()
+    ]
+    assert np.array_equal(net.layers[0].weight, other[0] @ exact[0])
+    assert np.array_equal(net.layers[0].bias, other[0] @ exact[1] + other[1])
+
+
+def test_outputs_and_objectives_that_there_are_not() -> None:
+    net = mlp([([[1], [2]], [0, 0])])
+    assert bounds(net.objective([1, -1]), [0], [1]) == [(-1, 0)]
+    for bad in (-1, 2):
+        with pytest.raises(BadInput, match=f"no output {bad}"):
+            net.selected(bad)
+    with pytest.raises(BadInput, match="objective of 1 for 2"):
+        net.objective([1])
+    with pytest.raises(BadInput, match="a path, a torch module"):
+        network(5)

@@ -1,41 +1,21 @@
-"""Relaxations of small networks, exactly: reference values, facts of the papers, inclusions."""
+"""Relaxations of small networks: inclusions, projections, signs, groups, windows, refusals."""
 
 from fractions import Fraction
 from importlib import import_module
-from pathlib import Path
 
 import numpy as np
 import pytest
-from exact_nets import Reference, random_net, random_points, references
+from exact_nets import DIFFERENCE, MAX_CHAIN, MAX_SKIP, random_net, random_points
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hullmark.errors import BadInput, Unsupported, VacuousProperty
-from hullmark.relax import relu_hull
 from hullmark.theory import Layer, Polytope, bounds, exact_range, mlp, regions, relax
 from hullmark.theory import formulation as formulations
-from hullmark.theory.encodings import nested_max
+from hullmark.theory.hulls import layer_points
 from hullmark.theory.net import ExactNet
 
 F = Fraction
-# x2 + relu(x1 - x2) with a layer that x2 skips, and as a chain on the unit box.
-MAX_SKIP = ExactNet(
-    2,
-    (Layer(np.array([[F(1), F(-1)]]), np.array([F(0)]), keep=(1,)),),
-    np.array([[F(1), F(1)]]),
-    np.array([F(0)]),
-)
-MAX_CHAIN = mlp([([[1, -1], [0, 1]], [0, 0]), ([[1, 1]], [0])])
-DIFFERENCE = mlp([([[1], [1]], [0, 0]), ([[1, -1]], [0])])
-# [kReLU Fig. 2] up to x7 and x8, and with the ReLUs behind them.
-FIGURE_2 = mlp([([[1, 1], [1, -1]], [0, 0]), ([[1, 2], [0, 1]], [0, F(3, 2)])])
-FIGURE_2_RELU = mlp(
-    [
-        ([[1, 1], [1, -1]], [0, 0]),
-        ([[1, 2], [0, 1]], [0, F(3, 2)]),
-        ([[1, 0], [0, 1]], [0, 0]),
-    ]
-)
 LADDER: list[tuple[str, dict[str, int]]] = [
     ("ibp", {}),
     ("deepz", {}),
@@ -54,99 +34,6 @@ LADDER: list[tuple[str, dict[str, int]]] = [
     ("pr", {"window": 2}),
     ("exact", {}),
 ]
-
-
-@pytest.fixture(scope="module")
-def known(data: Path) -> list[Reference]:
-    return references(data)
-
-
-@pytest.mark.parametrize("relaxation", ["ibp", "triangle", "p1", "exact"])
-def test_fact_7_reference_bounds_come_out_exactly(known: list[Reference], relaxation: str) -> None:
-    assert len(known) == 56
-    for each in known:
-        found = bounds(each.net, each.lower, each.upper, relaxation)
-        assert found == each.ranges[relaxation], each.name
-
-
-def test_fact_7_reference_numbers_of_regions(known: list[Reference]) -> None:
-    for each in known:
-        assert len(regions(each.net, each.lower, each.upper)) == each.patterns, each.name
-
-
-@pytest.mark.parametrize("net", [MAX_SKIP, MAX_CHAIN])
-def test_fact_1_the_maximum_of_two(net: ExactNet) -> None:
-    box = [0, 0], [1, 1]
-    assert bounds(net, *box, "triangle") == [(0, F(3, 2))]
-    for relaxation, options in (("mk", {"k": 1}), ("p1", {}), ("exact", {})):
-        assert bounds(net, *box, relaxation, **options) == [(0, 1)]
-
-
-@pytest.mark.parametrize("size", [2, 3, 4, 5, 6])
-def test_fact_1_the_nested_maximum(size: int) -> None:
-    box = [0] * size, [1] * size
-    upper = [F(3, 2), F(19, 10), F(651, 290), F(696691, 272890)]
-    for net in (nested_max(size), nested_max(size, *box)):
-        assert bounds(net, *box, "p1") == [(0, 1)]
-        assert bounds(net, *box, "mk", k=1) == [(0, 1)]
-        if size < 6:
-            assert bounds(net, *box, "triangle") == [(0, upper[size - 2])]
-    assert bounds(nested_max(size, *box), *box, "mko", k=2) == [(0, 1)]
-
-
-def test_fact_2_and_section_6_item_2_the_difference_of_two_equal_relus() -> None:
-    """The interval bounds are ±1; those of the triangle's linear program are ±1/2."""
-    assert bounds(DIFFERENCE, [-1], [1], "ibp") == [(-1, 1)]
-    assert bounds(DIFFERENCE, [-1], [1], "triangle") == [(F(-1, 2), F(1, 2))]
-    for relaxation in ("mk", "mko", "krelu"):
-        assert bounds(DIFFERENCE, [-1], [1], relaxation, k=2) == [(0, 0)]
-
-
-def test_fact_3_the_diamond() -> None:
-    hull = relu_hull([[1, 1], [1, -1], [-1, 1], [-1, -1]], [2, 2, 2, 2])
-    expected = {
-        (0, 0, -1, 0, 0),
-        (1, 0, -1, 0, 0),
-        (0, 0, 0, -1, 0),
-        (0, 1, 0, -1, 0),
-        (-1, -1, 2, 2, 2),
-    }
-    found = np.column_stack([hull.rows, hull.rhs])
-    assert {tuple(row) for row in found.tolist()} == expected
-
-
-def test_fact_4_and_section_6_item_3_figure_2() -> None:
-    """`x9 <= 4`: DeepPoly does not prove it, pairs do by `2x5 + 2x6 - x3 - x4 <= 2`."""
-    box = [-1, -1], [1, 1]
-    assert bounds(FIGURE_2, *box, "deeppoly0") == [(0, 5), (F(3, 2), F(7, 2))]
-    assert bounds(FIGURE_2, *box, "deeppoly") == [(0, 5), (F(3, 2), F(7, 2))]
-    assert bounds(FIGURE_2, *box, "krelu", k=2)[0] == (0, 4)
-    assert bounds(FIGURE_2_RELU, *box, "deeppoly")[0][1] == 5
-    assert bounds(FIGURE_2_RELU, *box, "krelu", k=2)[0][1] == 4
-    # The printed claim `x9 <= 2` is false.
-    assert exact_range(FIGURE_2_RELU, *box)[0][1] == 4
-
-
-def test_section_6_item_5_more_neurons_need_not_help() -> None:
-    """Where neurons are independent, their joint hull is no smaller than their triangles."""
-    net = mlp([([[1, 0], [0, 1]], [0, 0]), ([[1, 1]], [0])])
-    box = [-1, -1], [1, 1]
-    assert bounds(net, *box, "krelu", k=2) == bounds(net, *box, "triangle")
-    one, two = (relax(net, *box, "krelu", k=k).project("graph") for k in (1, 2))
-    assert np.array_equal(one.vertices, two.vertices)
-
-
-def test_m_k_keeps_all_that_a_layer_reads_not_only_pre_activations() -> None:
-    """`theory`: over conv{(0,0), (1,0), (1/2,1)} the hull in (z, y) gives 5/4, in (x, y) 1."""
-    triangle = Polytope.hull([[0, 0], [1, 0], [F(1, 2), 1]])
-    net = ExactNet(
-        2,
-        (Layer(np.array([[F(1), F(0)]]), np.array([F(-1, 2)]), keep=(1,)),),
-        np.array([[F(1), F(1)]]),
-        np.array([F(0)]),
-    )
-    assert bounds(net, triangle, None, "mk", k=1)[0][1] == 1
-    assert bounds(net, triangle, None, "triangle")[0][1] == F(5, 4)
 
 
 @settings(max_examples=12, deadline=None)
@@ -248,6 +135,136 @@ def test_fixed_signs_split_the_exact_set(seed: int) -> None:
             assert low <= high
 
 
+def admitted(net: ExactNet, x: list[Fraction], signs: dict[tuple[int, int], int]) -> bool:
+    states = net.states(np.array([x], dtype=object))
+    return all(net.layers[d].before(states[d])[0, j] * sign >= 0 for (d, j), sign in signs.items())
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("name", ["triangle", "multivariate", "deeppoly", "p1", "krelu", "mk"])
+def test_signs_of_all_layers_bound_the_inputs_that_have_them(seed: int, name: str) -> None:
+    net = random_net(2, 3, 2, 2, 1, seed=seed)
+    box = [F(-1)] * 2, [F(1)] * 2
+    options = {"k": 2} if name in ("krelu", "mk") else {}
+    signs = {(0, 0): 1, (1, 1): -1, (2, 0): 1}
+    real = [x for x in random_points(box, 120, seed) if admitted(net, x, signs)]
+    try:
+        found = relax(net, *box, name, signs=signs, **options)
+    except VacuousProperty:
+        assert not real
+        return
+    ((low, high),) = found.bounds
+    plain = bounds(net, *box, name, **options)[0] if name == "p1" else (low, high)
+    assert plain[0] <= low and high <= plain[1]
+    graph = found.project("graph")
+    assert graph.range([0, 0, 1]) == (low, high)
+    for x, (y,) in zip(real, net.evaluate(real) if real else [], strict=True):
+        assert low <= y <= high and graph.contains([*x, y])
+    for pair, ends in zip(found.attained, found.bounds, strict=True):
+        for x, end in zip(pair, ends, strict=True):
+            if x is not None:
+                assert admitted(net, x, signs) and net.evaluate([x])[0, 0] == end
+
+
+def test_signs_are_about_the_inputs_that_have_them() -> None:
+    lines = mlp([([[1], [-1]], [0, 0]), ([[1, 1]], [0])])
+    right = relax(lines, [-1], [1], "p1", signs={(0, 0): 1})
+    assert right.bounds == [(0, 1)] and not right.project("graph").contains([-1, 1])
+    net = mlp([([[1], [0]], [-1, 0]), ([[-3, 3]], [0])])
+    low, high = relax(net, [-1], [1], "p1", signs={(0, 0): 1}).attained[0]
+    assert low is not None and high is not None and low[0] == high[0] == 1
+
+
+def test_m_k_is_about_one_group_of_a_layer() -> None:
+    for name in ("mk", "mko"):
+        with pytest.raises(BadInput, match="one group of a layer"):
+            bounds(DIFFERENCE, [-1], [1], name, groups=[[[0], [1]]])
+        assert bounds(DIFFERENCE, [-1], [1], name, groups=[[[0, 1]]]) == [(0, 0)]
+    # With the other neuron in its triangle.
+    assert bounds(DIFFERENCE, [-1], [1], "mk", groups=[[[1]]]) == [(F(-1, 2), F(1, 2))]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_m_k_on_all_neurons_of_a_chain_allows_the_graph_of_p1(seed: int) -> None:
+    """Not less either: values two layers back are tied by what lies between alone."""
+    net = random_net(2, 2, 1, 1, seed=seed)
+    mk, p1 = (relax(net, [-1, -1], [1, 1], *o[:1], **o[1]) for o in (("mk", {"k": 2}), ("p1", {})))
+    assert np.array_equal(mk.project("graph").vertices, p1.project("graph").vertices)
+
+
+def test_groups_are_those_given_and_larger_ones_are_tighter() -> None:
+    net = random_net(2, 4, 1, seed=3)
+    box = [-1, -1], [1, 1]
+    one, two, three = (bounds(net, *box, "krelu", k=k)[0] for k in (1, 2, 3))
+    assert one == bounds(net, *box, "triangle")[0]
+    assert one[1] - one[0] > two[1] - two[0] > three[1] - three[0]
+    given = {
+        pair: bounds(net, *box, "krelu", groups=[[pair]])[0] for pair in ((0, 1), (1, 2), (2, 3))
+    }
+    assert len(set(given.values())) > 1
+    # Four neurons by all their triples [kReLU eq. 7].
+    four = bounds(net, *box, "krelu", k=4)[0]
+    assert three[0] <= four[0] and four[1] <= three[1]
+
+
+def test_each_relaxation_of_one_neuron() -> None:
+    """The ReLU itself on [-1, 2], with and against its line."""
+    net = mlp([([[1]], [0]), ([[1]], [0])])
+    expected = {"ibp": (0, 2), "deepz": (F(-2, 3), 2), "deeppoly0": (0, 2), "deeppoly1": (-1, 2)}
+    for name, ends in expected.items():
+        assert bounds(net, [-1], [2], name)[0] == ends
+
+
+def test_the_multivariate_hull_of_one_neuron_over_a_box() -> None:
+    assert bounds(MAX_SKIP, [0, 0], [1, 1], "multivariate") == [(0, 1)]
+    # Over a box, the hull of one neuron with what it reads is M_1's.
+    for seed in range(8):
+        net = random_net(3, 1, 1, seed=seed)
+        skipping = ExactNet(
+            3,
+            (Layer(net.layers[0].weight, net.layers[0].bias, keep=(0, 1, 2)),),
+            np.array([[F(1), F(-2), F(1), F(-1)], [F(-1), F(1), F(2), F(1)]], dtype=object),
+            np.array([F(0), F(0)]),
+        )
+        box = [-1] * 3, [1] * 3
+        assert bounds(skipping, *box, "multivariate") == bounds(skipping, *box, "mk", k=1)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_windows_overlap_and_are_linked(seed: int) -> None:
+    net = random_net(2, 2, 2, 2, 1, seed=seed)
+    box = [-1, -1], [1, 1]
+    one, two, three = (bounds(net, *box, "pr", window=r)[0] for r in (1, 2, 3))
+    assert one == bounds(net, *box, "p1")[0] and three == exact_range(net, *box)[0]
+    assert one[0] <= two[0] <= three[0] and three[1] <= two[1] <= one[1]
+
+
+@pytest.mark.parametrize("seed", [10, 18, 26])
+def test_linked_windows_say_more_than_the_last_one_alone(seed: int) -> None:
+    net = random_net(1, 3, 3, 2, 1, seed=seed)
+    ends = [bounds(net, [-1], [1], "pr", window=r)[0] for r in (1, 2, 3)]
+    one, two, three = (high - low for low, high in ends)
+    behind = ExactNet(3, net.layers[1:], net.weight, net.bias)
+    hull = Polytope.hull(layer_points(Polytope.box([-1], [1]), net.layers[0]))
+    low, high = exact_range(behind, hull)[0]
+    assert one >= high - low > two >= three
+
+
+def test_stable_neurons_do_not_count_in_predictions() -> None:
+    rows = [[int(i == j) for i in range(8)] for j in range(3)]
+    weight = rows + [[0] * 8] * 30
+    bias = [0] * 3 + [1] * 30
+    for order in (slice(None), slice(None, None, -1)):
+        net = mlp([(weight[order], bias[order]), ([[1] * 33], [0])])
+        assert len(regions(net, [-1] * 8, [1] * 8)) == 8
+
+
+def test_a_long_enumeration_is_refused_soon() -> None:
+    net = random_net(5, 40, 40, 1, seed=0)
+    with pytest.raises(Unsupported, match=r"too large to be"):
+        regions(net, [-1] * 5, [1] * 5)
+
+
 def test_a_network_without_relus_is_exact_everywhere() -> None:
     net = mlp([([[1, -2]], [3])])
     for name, options in LADDER:
@@ -275,6 +292,9 @@ def test_an_input_polytope_is_taken_as_it_is() -> None:
         ({"relaxation": "p1", "k": 1}, "takes no k"),
         ({"relaxation": "pr"}, "needs a window"),
         ({"relaxation": "pr", "window": 0}, "the window is 0"),
+        ({"relaxation": "mk", "k": 1.5}, "k is 1.5"),
+        ({"relaxation": "krelu", "groups": [[0, 1]]}, "not tuples of neurons"),
+        ({"relaxation": "krelu", "groups": [[[0]], [[0]]]}, "2 layers for 1"),
         ({"relaxation": "p1", "window": 1}, "needs a window"),
         ({"relaxation": "ibp", "signs": {(0, 0): 1}}, "takes no signs"),
         ({"relaxation": "p1", "signs": {(0, 9): 1}}, "no ReLU 9"),

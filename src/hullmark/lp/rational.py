@@ -83,7 +83,7 @@ class RationalProgram:
             BadInput: if its sides exclude each other.
         """
         if lower is not None and upper is not None and lower > upper:
-            raise BadInput(f"a column of a linear program from {lower} to {upper}")
+            raise BadInput("the sides of a column of a linear program exclude each other")
         self._lower.append(_side(lower))
         self._upper.append(_side(upper))
         low, high = _float_side(lower, -np.inf), _float_side(upper, np.inf)
@@ -96,8 +96,10 @@ class RationalProgram:
         """Append `lower <= sum of terms <= upper`; returns its index.
 
         Raises:
-            BadInput: if a term names no column.
+            BadInput: if a term names no column, or the sides exclude each other.
         """
+        if lower is not None and upper is not None and lower > upper:
+            raise BadInput("the sides of a row of a linear program exclude each other")
         kept = {j: _rational(value) for j, value in terms.items() if value}
         if any(not 0 <= j < self.columns for j in kept):
             raise BadInput("a row of a linear program names a column that does not exist")
@@ -150,6 +152,8 @@ class RationalProgram:
         """
         goal = [_ZERO] * self.columns
         for j, value in cost.items():
+            if not 0 <= j < self.columns:
+                raise BadInput("the cost of a linear program names a column that does not exist")
             goal[j] = _rational(value)
         if not self._rows:
             return self._corner(goal)

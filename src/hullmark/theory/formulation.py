@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -12,6 +13,7 @@ import numpy as np
 from hullmark.errors import Unsupported, VacuousProperty
 from hullmark.lp.rational import Infeasible, Optimum, RationalProgram
 from hullmark.relax.exact import Array
+from hullmark.theory.budget import in_time
 from hullmark.theory.polytope import Polytope
 
 MOST_ROWS = 4000
@@ -189,11 +191,15 @@ def hull_by_support(support: Callable[[Array], Array], size: int) -> Polytope:
         support: for a direction `(size,)` of integers, a point of the polytope farthest in it.
         size: the number of coordinates.
 
+    Raises:
+        Unsupported: after ten minutes.
+
     Trust: exact and complete: every facet has been asked about.
     """
     axes = np.eye(size, dtype=np.int64).astype(object)
     points = {tuple(support(axis)) for axis in np.concatenate([axes, -axes])}
     settled: set[tuple[int, ...]] = set()
+    started = time.perf_counter()
     while True:
         body = Polytope.hull([list(point) for point in points])
         rows, sides = body.facets
@@ -203,6 +209,8 @@ def hull_by_support(support: Callable[[Array], Array], size: int) -> Polytope:
             if key in settled:
                 continue
             settled.add(key)
+            # How much is left cannot be told, only that it has been enough.
+            in_time(started, 1.0)
             found = support(row)
             if row @ found > side:
                 points.add(tuple(found))

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from fractions import Fraction
+from types import MappingProxyType
 
 import numpy as np
 
-from hullmark.errors import BadInput, Unsupported, VacuousProperty
+from hullmark.errors import Unsupported, VacuousProperty
 from hullmark.relax.exact import Array
 from hullmark.relax.polytope import in_order
 from hullmark.theory.formulation import ONE, Formulation, combined
-from hullmark.theory.net import ExactNet, Layer
+from hullmark.theory.net import ExactNet, Layer, positive
 from hullmark.theory.polytope import Polytope
 from hullmark.theory.regions import pieces_behind, split, start
 from hullmark.theory.single import Signs
@@ -73,16 +74,20 @@ def _hull(points: Array, depth: int) -> Polytope:
         ) from None
 
 
-def window_formulation(net: ExactNet, whole: Polytope, window: int) -> Formulation:
+def window_formulation(
+    net: ExactNet, whole: Polytope, window: int, signs: Mapping[int, Signs] = MappingProxyType({})
+) -> Formulation:
     """P_r of a network: hulls of the graphs of every `window` consecutive layers [Barrier §4].
 
+    Arguments:
+        signs: for each layer, the neurons whose sign is fixed; with a window of 1 only.
+
     Raises:
-        BadInput: if the window is not positive.
+        BadInput: if the window is no positive whole number.
 
     Trust: exact. Each hull is over what the windows before allow.
     """
-    if window < 1:
-        raise BadInput(f"the window is {window}; it must be 1 or more")
+    positive(window, "the window")
     made = Formulation()
     hidden = len(net.layers)
     if not hidden:
@@ -92,6 +97,7 @@ def window_formulation(net: ExactNet, whole: Polytope, window: int) -> Formulati
     for first in range(hidden - window + 1):
         if first:
             base = made.project(states[first])
+        base = signed_part(base, net.layers[first], signs.get(first, {}))
         points = _graph_points(base, net.layers[first : first + window])
         forms = made.points(points)
         sizes = [net.layers[first + i].inputs for i in range(window)]

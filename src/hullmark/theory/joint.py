@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -11,8 +12,9 @@ import numpy as np
 
 from hullmark.errors import BadInput, Unsupported
 from hullmark.relax.hull import relu_hull
+from hullmark.theory.budget import in_time
 from hullmark.theory.formulation import ONE, ZERO, Form, Formulation, affordable, combined
-from hullmark.theory.net import Layer
+from hullmark.theory.net import Layer, positive
 from hullmark.theory.single import Neuron, Rule, Signs, advance, neurons, triangle
 
 Groups = Sequence[Sequence[int]]
@@ -35,8 +37,8 @@ class Choice:
     def __post_init__(self) -> None:
         if (self.k is None) == (self.groups is None):
             raise BadInput("give either k or groups")
-        if self.k is not None and self.k < 1:
-            raise BadInput(f"k is {self.k}; it must be 1 or more")
+        if self.k is not None:
+            positive(self.k, "k")
 
     def of(self, depth: int, layer: Layer) -> Groups | None:
         """The groups given for a layer, checked; None if they are to be chosen.
@@ -48,6 +50,8 @@ class Choice:
             return None
         chosen = self.groups[depth] if depth < len(self.groups) else []
         for group in chosen:
+            if not isinstance(group, Sequence):
+                raise BadInput(f"groups of layer {depth + 1} are {chosen!r}, not tuples of neurons")
             if len(set(group)) != len(group) or not all(0 <= j < layer.size for j in group):
                 raise BadInput(
                     f"group {tuple(group)} of layer {depth + 1} must name different neurons "
@@ -75,7 +79,9 @@ def krelu_layer(choice: Choice, depth: int) -> Rule:
             order, k = by_area(found), choice.k or 1
             groups = [order[i : i + k] for i in range(0, len(order), k)]
         outputs = [triangle(made, n) for n in found]
-        for group in groups:
+        started = time.perf_counter()
+        for done, group in enumerate(groups):
+            in_time(started, done / len(groups))
             live = [j for j in group if not found[j].sign]
             for part in combinations(live, min(len(live), SUBSETS)):
                 if len(part) > 1:
@@ -103,59 +109,69 @@ def _octahedral(made: Formulation, group: Sequence[Neuron], outputs: Sequence[Fo
 def mk_layer(choice: Choice, depth: int) -> Rule:
     """M_k: one group of a layer with all that the layer reads [MN-v1 §3]; triangles for the rest.
 
-    The hull is a disjunction over the group's sign patterns [Balas79], each with a copy of all
-    earlier values.
+    The hull is a disjunction over the group's sign patterns [Balas79]: of copies of all that is
+    known so far, of which only what the layer reads is tied to the values themselves.
     """
 
     def rule(made: Formulation, layer: Layer, signs: Signs) -> None:
         found = neurons(made, layer, signs)
-        for group in _live(choice, depth, layer, found):
-            copies = _Disjunction.of(made, [found[j] for j in group])
-            joined, moved, values = copies.joined()
-            _take(made, joined, moved)
-            found = [_moved(n, moved) for n in found]
-            for j, value in zip(group, values, strict=True):
-                found[j] = Neuron(j, value, found[j].lower, found[j].upper, 1)
-        advance(made, layer, [triangle(made, n) for n in found])
+        live = [j for j in _group(choice, depth, layer, found) if not found[j].sign]
+        values: dict[int, Form] = {}
+        if live:
+            apart, old, copied = _Disjunction.of(made, [found[j] for j in live]).joined()
+            copies = [_substituted(form, old) for form in made.state]
+            first = _append(made, apart)
+            for form, copy in zip(made.state, copies, strict=True):
+                made.equal(combined([(ONE, form), (-ONE, _shifted(copy, first))]))
+            values = {j: _shifted(v, first) for j, v in zip(live, copied, strict=True)}
+        rest = [values[n.index] if n.index in values else triangle(made, n) for n in found]
+        advance(made, layer, rest)
 
     return rule
 
 
 def mko_layer(choice: Choice, depth: int) -> Rule:
-    """M_k^o: the hull of the group's outputs alone; what the layer reads is forgotten.
+    """M_k^o: the hull of the group's outputs alone; how they hang on what is read is forgotten.
 
-    Neurons outside the group have triangles over what the layer reads, group and rest each over
-    a copy of its own.
+    Neurons outside the group have triangles over what the layer reads, and values that skip the
+    layer stay what they are; neither is tied to the group.
     """
 
     def rule(made: Formulation, layer: Layer, signs: Signs) -> None:
         found = neurons(made, layer, signs)
-        groups = choice.of(depth, layer)
-        if groups is None:
-            # Stable neurons take part: it is the relation to them that is kept or lost.
-            groups = [(by_area(found) + [n.index for n in found if n.sign])[: choice.k]]
-        joint = [_Disjunction.of(made, [found[j] for j in group]).joined() for group in groups]
-        outputs = {n.index: n for n in found}
+        # Stable neurons take part: it is the relation to them that is kept or lost.
+        group = _group(choice, depth, layer, found, [n.index for n in found if n.sign])
         values: dict[int, Form] = {}
-        for (apart, _, copied), group in zip(joint, groups, strict=True):
+        if group:
+            apart, _, copied = _Disjunction.of(made, [found[j] for j in group]).joined()
             # A group is small, so that few points say what its program says.
             corners = apart.project(copied).vertices
-            values.update(zip(group, made.points(corners), strict=True))
-        # Values that skip the layer, and single neurons, stay with the first copy.
-        rest = [values[j] if j in values else triangle(made, outputs[j]) for j in sorted(outputs)]
+            values = dict(zip(group, made.points(corners), strict=True))
+        rest = [values[n.index] if n.index in values else triangle(made, n) for n in found]
         advance(made, layer, rest)
         made.inputs = []
 
     return rule
 
 
-def _live(choice: Choice, depth: int, layer: Layer, found: Sequence[Neuron]) -> Groups:
-    """The live members of a layer's groups."""
+def _group(
+    choice: Choice,
+    depth: int,
+    layer: Layer,
+    found: Sequence[Neuron],
+    more: Sequence[int] = (),
+) -> Sequence[int]:
+    """The one group of a layer: the one given, or the unstable neurons of largest area, and more.
+
+    Raises:
+        BadInput: if several are given.
+    """
     groups = choice.of(depth, layer)
     if groups is None:
-        groups = [by_area(found)[: choice.k]]
-    live = [[j for j in group if not found[j].sign] for group in groups]
-    return [group for group in live if group]
+        return [*by_area(found), *more][: choice.k]
+    if len(groups) > 1:
+        raise BadInput(f"M_k relaxes one group of a layer, not {len(groups)} of layer {depth + 1}")
+    return groups[0] if groups else []
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,8 +188,8 @@ class _Disjunction:
         for place, _ in enumerate(group):
             longer = [(*p, sign) for p in patterns for sign in (1, -1)]
             patterns = [p for p in longer if made.allows(_signed(group[: place + 1], p))]
-        # Rows of the program, its columns' sides, and those of the signs.
-        affordable(len(patterns) * (made.program.rows + made.program.columns + len(group)))
+            # Rows of the program, its columns' sides, and those of the signs.
+            affordable(len(patterns) * (made.program.rows + made.program.columns + len(group)))
         return _Disjunction(made, group, patterns)
 
     def joined(self) -> tuple[Formulation, list[Form], list[Form]]:
@@ -237,13 +253,16 @@ def _substituted(form: Form, moved: Sequence[Form]) -> Form:
     return combined(((v, moved[j]) for j, v in form.terms.items()), form.constant)
 
 
-def _moved(neuron: Neuron, moved: Sequence[Form]) -> Neuron:
-    form = _substituted(neuron.form, moved)
-    return Neuron(neuron.index, form, neuron.lower, neuron.upper, neuron.sign)
+def _append(made: Formulation, other: Formulation) -> int:
+    """Put another program beside this one; returns where its columns begin."""
+    first = made.program.columns
+    for lower, upper in other.program.all_columns():
+        made.program.column(lower, upper)
+    affordable(made.program.rows + other.program.rows)
+    for terms, low, high in other.program.all_rows():
+        made.program.row({first + j: value for j, value in terms.items()}, low, high)
+    return first
 
 
-def _take(made: Formulation, new: Formulation, moved: Sequence[Form]) -> None:
-    """Replace a formulation's program; `moved` are the old columns in the new one."""
-    made.program = new.program
-    made.inputs = [_substituted(form, moved) for form in made.inputs]
-    made.state = [_substituted(form, moved) for form in made.state]
+def _shifted(form: Form, first: int) -> Form:
+    return Form({first + j: value for j, value in form.terms.items()}, form.constant)

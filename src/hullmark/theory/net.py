@@ -12,11 +12,11 @@ from numpy.typing import ArrayLike
 
 from hullmark.errors import BadInput, Unsupported
 from hullmark.network import ops
-from hullmark.network.graph import Network
+from hullmark.network.graph import Network, Node
 from hullmark.relax.exact import Array, as_fractions
 
-MOST = 4096
-"""No layer of a network for exact arithmetic has more values."""
+MOST = 250_000
+"""No network for exact arithmetic has more coefficients."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,13 +109,25 @@ class ExactNet:
         return np.dot(self.states(points)[-1], self.weight.T) + self.bias
 
     def selected(self, output: int) -> ExactNet:
-        """The same network with one of its outputs only."""
+        """The same network with one of its outputs only.
+
+        Raises:
+            BadInput: if there is no such output.
+        """
+        if not 0 <= output < self.output_size:
+            raise BadInput(f"there is no output {output}; there are {self.output_size}")
         pick = slice(output, output + 1)
         return ExactNet(self.input_size, self.layers, self.weight[pick], self.bias[pick])
 
-    def objective(self, row: Sequence[Fraction]) -> ExactNet:
-        """The network whose only output is `row · y`, y the outputs of this one."""
-        combined = np.array([row], dtype=object)
+    def objective(self, row: Sequence[Fraction] | Array) -> ExactNet:
+        """The network whose only output is `row · y`, y the outputs of this one.
+
+        Raises:
+            BadInput: if the row is no `(output_size,)` numbers.
+        """
+        combined = as_fractions(np.array(row, dtype=object), "the objective", 1)[None]
+        if combined.shape[1] != self.output_size:
+            raise BadInput(f"an objective of {combined.shape[1]} for {self.output_size} outputs")
         return ExactNet(self.input_size, self.layers, combined @ self.weight, combined @ self.bias)
 
     def as_floats(self) -> list[tuple[Array, Array]]:
@@ -179,17 +191,17 @@ def network(source: Any, input_shape: Sequence[int] | None = None) -> ExactNet:
 
     Raises:
         BadInput: if it cannot be read.
-        Unsupported: if a layer has more than `MOST` values, an operation is neither affine nor
+        Unsupported: if there are more than `MOST` coefficients, an operation is neither affine nor
             piecewise linear, or coefficients are only known up to rounding (a folded batch norm,
             a division); names the node.
 
     Trust: exact for the numbers in the source.
     """
     graph = source if isinstance(source, Network) else _loaded(source, input_shape)
-    size = max(node.size for node in graph.nodes)
+    size = sum(_coefficients(node) for node in graph.nodes)
     if size > MOST:
         raise Unsupported(
-            f"a layer of {size} values is too large for exact arithmetic (limit {MOST})"
+            f"a network of {size} coefficients is too large for exact arithmetic (limit {MOST})"
         )
     atoms = _Atoms(graph.input_size)
     values: list[Array] = []
@@ -208,7 +220,9 @@ def _loaded(source: Any, input_shape: Sequence[int] | None) -> Network:
     if isinstance(source, str) or hasattr(source, "__fspath__"):
         from hullmark.network.onnx import load_onnx
 
-        return load_onnx(source).network
+        return load_onnx(source, simplified=False).network
+    if not hasattr(source, "modules"):
+        raise BadInput(f"a network is a path, a torch module or a Model, not {type(source)}")
     from hullmark.network.torch import load_torch
 
     if input_shape is None:
@@ -216,7 +230,24 @@ def _loaded(source: Any, input_shape: Sequence[int] | None) -> Network:
         if found is None:
             raise BadInput("the shape of the module's input is not known; give input_shape=")
         input_shape = (int(found.in_features),)
-    return load_torch(source, tuple(input_shape)).network
+    return load_torch(source, tuple(input_shape), simplified=False).network
+
+
+def _coefficients(node: Node) -> int:
+    """How many products a node takes."""
+    if isinstance(node.op, ops.Dense | ops.Conv):
+        return node.op.weight.size * (node.size // len(node.op.bias))
+    return node.size
+
+
+def positive(value: object, name: str) -> None:
+    """Refuse what is no positive whole number.
+
+    Raises:
+        BadInput: names it.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise BadInput(f"{name} is {value!r}; it must be a whole number, 1 or more")
 
 
 class _Atoms:
@@ -325,12 +356,28 @@ def _forms(
             f"node {name}: {type(op).__name__} is not piecewise linear, or not in a way that the "
             "exact tools know"
         )
+    if isinstance(op, ops.Dense) and len(shapes[0]) == 1:
+        return _dense(op, read[0])
     inputs = [_boxed(list(forms), (1, *shape)) for forms, shape in zip(read, shapes, strict=True)]
     result = op.apply(*inputs)
     flat = np.empty(result.size, dtype=object)
     for index, form in enumerate(result.ravel()):
         flat[index] = form.terms if isinstance(form, _Form) else {-1: Fraction(form)}
     return flat
+
+
+def _dense(op: ops.Dense, read: Array) -> Array:
+    """A matrix of forms, without a sum in between."""
+    found = np.empty(len(op.bias), dtype=object)
+    for row, (weights, bias) in enumerate(zip(op.weight.tolist(), op.bias.tolist(), strict=True)):
+        terms: dict[int, Fraction] = {-1: Fraction(bias)}
+        for weight, form in zip(weights, read, strict=True):
+            if weight:
+                factor = Fraction(weight)
+                for atom, value in form.items():
+                    terms[atom] = terms.get(atom, Fraction(0)) + factor * value
+        found[row] = {atom: value for atom, value in terms.items() if value}
+    return found
 
 
 def _rectified(atoms: _Atoms, op: ops.Rectifier, read: Array, shape: ops.Shape) -> Array:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from math import comb
@@ -11,20 +11,17 @@ from math import comb
 import numpy as np
 from numpy.typing import ArrayLike
 
-from hullmark.errors import BadInput, Unsupported
+from hullmark.errors import BadInput, Unsupported, VacuousProperty
 from hullmark.relax.exact import Array
+from hullmark.theory.budget import in_time
 from hullmark.theory.net import ExactNet, Layer
 from hullmark.theory.polytope import Polytope
 
 MOST_REGIONS = 20_000
 """A network is refused once it has more regions than this."""
 
-MOST_SECONDS = 600.0
-"""Work that is predicted to take longer is not begun, or not gone on with."""
-
 _SAMPLE = 50
-# No prediction is made earlier: in seconds, and in hyperplanes.
-_PATIENCE = 5.0
+# No prediction is made from fewer hyperplanes.
 _TELLING = 3
 # A prediction may be wrong by this factor.
 _DOUBT = 4
@@ -69,6 +66,8 @@ def input_set(net: ExactNet, lower: ArrayLike | Polytope, upper: ArrayLike | Non
         BadInput: if it has not as many coordinates as the network has inputs.
     """
     if isinstance(lower, Polytope):
+        if upper is not None:
+            raise BadInput("a polytope is an input set by itself, and takes no upper ends")
         chosen = lower
     elif upper is None:
         raise BadInput("an input set is a polytope, or the lower and the upper ends of a box")
@@ -119,7 +118,8 @@ def pieces_behind(whole: Polytope, layers: Sequence[Layer]) -> list[Piece]:
             parts += split(piece, layer)
             # The first pieces tell what all of them will come to.
             if done >= _SAMPLE or done == len(pieces):
-                affordable(len(parts) * len(pieces) // done, where)
+                doubt = 1 if done == len(pieces) else _DOUBT
+                affordable(len(parts) * len(pieces) // (done * doubt), where)
             in_time(started, done / len(pieces))
         pieces = parts
     return pieces
@@ -138,25 +138,6 @@ def affordable(count: int, where: str) -> None:
         )
 
 
-def in_time(started: float, share: float) -> None:
-    """Refuse to go on with what would take over `MOST_SECONDS`.
-
-    Arguments:
-        started: when the work began, by `time.perf_counter()`.
-        share: how much of it is done.
-
-    Raises:
-        Unsupported: says how long it would take.
-    """
-    elapsed = time.perf_counter() - started
-    if elapsed > _PATIENCE and elapsed > MOST_SECONDS * share:
-        raise Unsupported(
-            f"too large to be exact: this would take about {elapsed / share / 60:.0f} minutes "
-            f"(limit {MOST_SECONDS / 60:.0f}); take a smaller input set or network, or a weaker "
-            "relaxation"
-        )
-
-
 def start(whole: Polytope) -> Piece:
     """The one piece of an input set before the first layer."""
     size = whole.size
@@ -169,11 +150,14 @@ def split(piece: Piece, layer: Layer) -> Iterator[Piece]:
     weight = np.dot(layer.weight, piece.weight)
     bias = np.dot(layer.weight, piece.bias) + layer.bias
     cells: list[tuple[Polytope, tuple[bool, ...]]] = [(piece.cell, ())]
-    started, work = time.perf_counter(), 0
-    for done, (row, constant) in enumerate(zip(weight, bias, strict=True), 1):
+    started, work, done = time.perf_counter(), 0, 0
+    # The hyperplanes that cut the piece; others leave all cells as they are.
+    cutting = [all(piece.cell.sides(*plane)) for plane in zip(weight, bias, strict=True)]
+    for row, constant, cuts in zip(weight, bias, cutting, strict=True):
         cells = [part for cell in cells for part in _halves(cell, row, constant)]
-        work += len(cells)
-        left = [_foreseen(len(cells), done, n, piece.dimension) for n in range(done, layer.size)]
+        done, work = done + cuts, work + len(cells)
+        total = sum(cutting)
+        left = [_foreseen(len(cells), done, n, piece.dimension) for n in range(done + 1, total + 1)]
         affordable(left[-1] // _DOUBT if left else len(cells), "of one layer")
         in_time(started, work / (work + sum(left)))
     keep = list(layer.keep)
@@ -234,16 +218,31 @@ def ranges_of(pieces: Sequence[Region]) -> list[Range]:
     return [(min(column), max(column)) for column in values.T]
 
 
-def minimiser(pieces: Sequence[Region], output: int, sign: int = 1) -> Array:
-    """An input `(d,)` at which an output is least, or largest if `sign` is -1."""
+def minimiser(
+    pieces: Sequence[Region],
+    output: int,
+    sign: int = 1,
+    admitted: Callable[[Array], bool] = lambda _: True,
+) -> Array:
+    """An input `(d,)` at which an output is least, or largest if `sign` is -1.
+
+    Arguments:
+        admitted: which vertices of the regions count. Where signs of ReLUs are fixed, those that
+            have them: of every region they span the face, or all, that does.
+
+    Raises:
+        VacuousProperty: if there is none.
+
+    Trust: exact.
+    """
     best: tuple[Fraction, Array] | None = None
     for piece in pieces:
         values = (np.dot(piece.cell.vertices, piece.weight[output]) + piece.bias[output]) * sign
-        index = min(range(len(values)), key=values.__getitem__)
-        if best is None or values[index] < best[0]:
-            best = values[index], piece.cell.vertices[index]
+        for value, vertex in zip(values, piece.cell.vertices, strict=True):
+            if (best is None or value < best[0]) and admitted(vertex):
+                best = value, vertex
     if best is None:
-        raise BadInput("there are no regions")
+        raise VacuousProperty("no input has these signs")
     return best[1]
 
 

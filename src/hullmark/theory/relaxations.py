@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property, partial
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from hullmark.errors import BadInput, Unsupported
+from hullmark.errors import BadInput, Unsupported, VacuousProperty
 from hullmark.relax.exact import Array
 from hullmark.theory.formulation import Form, Formulation, combined, hull_by_support
 from hullmark.theory.hulls import layerwise_points, window_formulation
@@ -47,6 +48,9 @@ RELAXATIONS = (
 )
 """The names of the relaxations, roughly from weak to strong (`theory.md` calls it the ladder)."""
 
+NONE: Mapping[int, Signs] = MappingProxyType({})
+"""No sign is fixed."""
+
 _LINES = {"deepz": "zonotope", "deeppoly0": "0", "deeppoly1": "1", "deeppoly": "area"}
 _PLAIN: dict[str, Rule] = {
     "ibp": interval_layer,
@@ -62,7 +66,8 @@ class Relaxed:
     """What a relaxation says of a network on an input set.
 
     `bounds` holds the least and the largest value of each output, `rows` the number of linear
-    constraints of its program; of "exact", the number of regions.
+    constraints of its program; of "exact", the number of regions. `signs` are those that were
+    fixed: everything is about the inputs that have them.
 
     Trust: exact.
     """
@@ -72,6 +77,7 @@ class Relaxed:
     relaxation: str
     bounds: list[Range]
     rows: int
+    signs: Mapping[int, Signs]
     _points: list[tuple[Array | None, Array | None]]
     _projections: Mapping[str, Callable[[], Polytope]]
 
@@ -90,14 +96,32 @@ class Relaxed:
         for output, (bound, guess) in enumerate(zip(self.bounds, self._points, strict=True)):
             pair: list[Array | None] = []
             for side in (0, 1):
-                if _takes(self.net, guess[side], output, bound[side]):
+                if self._takes(guess[side], output, bound[side]):
                     pair.append(guess[side])
                     continue
                 pieces = pieces or regions(self.net, self.whole)
-                best = minimiser(pieces, output, 1 - 2 * side)
-                pair.append(best if _takes(self.net, best, output, bound[side]) else None)
+                try:
+                    best = minimiser(pieces, output, 1 - 2 * side, self._admits)
+                except VacuousProperty:
+                    best = None
+                pair.append(best if self._takes(best, output, bound[side]) else None)
             found.append((pair[0], pair[1]))
         return found
+
+    def _admits(self, x: Array) -> bool:
+        """Whether an input has the signs that were fixed."""
+        states = self.net.states(x[None]) if self.signs else []
+        return all(
+            self.net.layers[depth].before(states[depth])[0, index] * sign >= 0
+            for depth, fixed in self.signs.items()
+            for index, sign in fixed.items()
+        )
+
+    def _takes(self, x: Array | None, output: int, bound: Fraction) -> bool:
+        """Whether an input counts, and the network takes a value there."""
+        if x is None or not self._admits(x):
+            return False
+        return self.net.evaluate(x[None])[0, output] == bound
 
     @property
     def exact(self) -> bool:
@@ -157,6 +181,8 @@ def relax(  # noqa: PLR0913 (the options of all relaxations)
     whole = input_set(net, lower, upper)
     fixed = _signs(net, relaxation, signs)
     _check(relaxation, k, groups, window)
+    if groups is not None and len(groups) > len(net.layers):
+        raise BadInput(f"groups of {len(groups)} layers for {len(net.layers)} layers of ReLUs")
     if relaxation == "exact":
         return _exact(net, whole)
     if relaxation == "p1":
@@ -171,7 +197,7 @@ def relax(  # noqa: PLR0913 (the options of all relaxations)
         for depth, layer in enumerate(net.layers):
             rule = _PLAIN[relaxation] if choice is None else _GROUPED[relaxation](choice, depth)
             rule(made, layer, fixed.get(depth, {}))
-    return _solved(net, whole, relaxation, made)
+    return _solved(net, whole, relaxation, made, fixed)
 
 
 def bounds(
@@ -225,7 +251,13 @@ def _outputs(net: ExactNet, made: Formulation) -> list[Form]:
     ]
 
 
-def _solved(net: ExactNet, whole: Polytope, relaxation: str, made: Formulation) -> Relaxed:
+def _solved(
+    net: ExactNet,
+    whole: Polytope,
+    relaxation: str,
+    made: Formulation,
+    signs: Mapping[int, Signs] = NONE,
+) -> Relaxed:
     """The bounds of a program's outputs, and where their optima say they are taken."""
     forms = _outputs(net, made)
     projections = {"outputs": partial(made.project, forms)}
@@ -237,7 +269,7 @@ def _solved(net: ExactNet, whole: Polytope, relaxation: str, made: Formulation) 
         low, high = made.least(form), made.most(form)
         found.append((low.value, high.value))
         points.append((_input(made, low.point), _input(made, high.point)))
-    return Relaxed(net, whole, relaxation, found, made.program.rows, points, projections)
+    return Relaxed(net, whole, relaxation, found, made.program.rows, signs, points, projections)
 
 
 def _input(made: Formulation, point: Sequence[Fraction]) -> Array | None:
@@ -267,12 +299,12 @@ def _layerwise(net: ExactNet, whole: Polytope, signs: Mapping[int, Signs]) -> Re
         found.append((low.value, -high.value))
     projections = {
         "outputs": partial(hull_by_support, support, net.output_size),
-        "graph": lambda: _solved(net, whole, "p1", window_formulation(net, whole, 1)).project(
-            "graph"
-        ),
+        "graph": lambda: _solved(
+            net, whole, "p1", window_formulation(net, whole, 1, signs), signs
+        ).project("graph"),
     }
     return Relaxed(
-        net, whole, "p1", found, made.program.rows, _unknown(net.output_size), projections
+        net, whole, "p1", found, made.program.rows, signs, _unknown(net.output_size), projections
     )
 
 
@@ -291,12 +323,8 @@ def _exact(net: ExactNet, whole: Polytope) -> Relaxed:
 
     projections = {"outputs": partial(hull, False), "graph": partial(hull, True)}
     unknown = _unknown(net.output_size)
-    return Relaxed(net, whole, "exact", ranges_of(pieces), len(pieces), unknown, projections)
+    return Relaxed(net, whole, "exact", ranges_of(pieces), len(pieces), NONE, unknown, projections)
 
 
 def _unknown(outputs: int) -> list[tuple[Array | None, Array | None]]:
     return [(None, None)] * outputs
-
-
-def _takes(net: ExactNet, x: Array | None, output: int, bound: Fraction) -> bool:
-    return x is not None and net.evaluate(x[None])[0, output] == bound

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
 from hullmark.relax.exact import Array
+from hullmark.theory.budget import in_time
 from hullmark.theory.formulation import ONE, ZERO, Form, Formulation, combined
 from hullmark.theory.net import Layer
 
@@ -51,7 +53,10 @@ def neurons(made: Formulation, layer: Layer, signs: Signs) -> list[Neuron]:
     for index, sign in signs.items():
         made.atleast(forms[index].scaled(Fraction(sign)))
     found: list[Neuron] = []
+    started = time.perf_counter()
     for index, form in enumerate(forms):
+        if index:
+            in_time(started, index / len(forms))
         lower, upper = made.range(form)
         stable = 1 if lower >= 0 else -1 if upper <= 0 else 0
         found.append(Neuron(index, form, lower, upper, signs.get(index, stable)))
@@ -135,9 +140,10 @@ def triangle_layer(made: Formulation, layer: Layer, signs: Signs) -> None:
 
 def multivariate_layer(made: Formulation, layer: Layer, signs: Signs) -> None:
     """The hull of `(u, relu(w . u + b))` over the box of u, each neuron alone [OptC2V]."""
-    ends = [made.range(form) for form in made.state]
     outputs: list[Form] = []
-    for neuron in neurons(made, layer, signs):
+    found = neurons(made, layer, signs)
+    ends = [made.range(form) for form in made.state]
+    for neuron in found:
         value = triangle(made, neuron)
         outputs.append(value)
         if not neuron.sign:

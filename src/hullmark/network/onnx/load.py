@@ -20,13 +20,15 @@ from hullmark.network.simplify import simplify
 MALFORMED = (ValueError, IndexError, KeyError, TypeError, OverflowError, ZeroDivisionError)
 
 
-def load_onnx(path: str | Path) -> Model:
+def load_onnx(path: str | Path, *, simplified: bool = True) -> Model:
     """Read a network from an ONNX file.
 
     The graph is read for one sample: a free first axis of the input counts as a batch of one.
 
     Arguments:
         path: the file, plain or `.gz`; `name` stands for `name.gz` where only that exists.
+        simplified: whether affine maps in a row become one, up to rounding; otherwise operations
+            are as they are in the file.
 
     Raises:
         BadInput: if the file is missing, damaged, or inconsistent.
@@ -51,7 +53,8 @@ def load_onnx(path: str | Path) -> Model:
         result = known[output]
         if not isinstance(result, Value):
             result = low.constant(result)
-        network = simplify(low.build(result))
+        network = low.build(result)
+        network = simplify(network) if simplified else network
     for node in network.nodes[:-1]:
         if isinstance(node.op, Softmax):
             raise Unsupported(f"{path}: node {node.name!r}: a softmax before the last operation")

@@ -26,7 +26,7 @@ HOMES = (torch, functional, operator, builtins)
 TYPES = {torch.float32: np.dtype(np.float32), torch.float64: np.dtype(np.float64)}
 
 
-def load_torch(module: nn.Module, input_shape: Shape) -> Model:
+def load_torch(module: nn.Module, input_shape: Shape, *, simplified: bool = True) -> Model:
     """Import a module in memory, as it acts in evaluation mode on one sample.
 
     The module is traced symbolically; its training flags are put back afterwards, and nothing
@@ -36,6 +36,7 @@ def load_torch(module: nn.Module, input_shape: Shape) -> Model:
     Arguments:
         module: fully connected, convolutional or residual, of float32 or float64 weights.
         input_shape: of one sample, without the batch axis.
+        simplified: as for `load_onnx`.
 
     Raises:
         Unsupported: if the module cannot be traced or uses something that is not handled; names
@@ -61,7 +62,8 @@ def load_torch(module: nn.Module, input_shape: Shape) -> Model:
     low = Lowering((1, *input_shape), "input")
     walk = _Walk(root, Context(low, TYPES[kind]), source)
     with np.errstate(all="ignore"):
-        network = simplify(low.build(walk.run(graph)))
+        network = low.build(walk.run(graph))
+        network = simplify(network) if simplified else network
     for node in network.nodes[:-1]:
         if isinstance(node.op, Softmax):
             raise Unsupported(f"{source}: {node.name}: a softmax before the last operation")
