@@ -278,6 +278,12 @@ def test_the_given_order_goes_first() -> None:
     assert (len(last.leaves), len(first.leaves)) == (3, 4)
 
 
+def test_ibp_does_not_close_max_by_signs_either() -> None:
+    tree = branch(MAXIMUM, [0, 0], [1, 1], Branching("ibp", "signs", side="upper"))
+    assert (len(tree.leaves), tree.bound, tree.target) == (2, 2, 1)
+    assert tree.stuck and not tree.closed
+
+
 @pytest.mark.parametrize(
     ("rule", "words"),
     [
@@ -289,7 +295,7 @@ def test_the_given_order_goes_first() -> None:
         ({"order": ((4, 0),)}, r"ReLU \(4, 0\)"),
         ({"order": (2,), "split": "inputs"}, "coordinate 2"),
         ({"order": (), "split": "inputs"}, "no coordinate"),
-        ({"relaxation": "ibp", "side": "upper"}, "no signs"),
+        ({"relaxation": "pr"}, "needs a window"),
     ],
 )
 def test_a_rule_that_makes_no_sense_is_refused(rule, words) -> None:

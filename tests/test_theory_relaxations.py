@@ -296,7 +296,7 @@ def test_an_input_polytope_is_taken_as_it_is() -> None:
         ({"relaxation": "krelu", "groups": [[0, 1]]}, "not tuples of neurons"),
         ({"relaxation": "krelu", "groups": [[[0]], [[0]]]}, "2 layers for 1"),
         ({"relaxation": "p1", "window": 1}, "needs a window"),
-        ({"relaxation": "ibp", "signs": {(0, 0): 1}}, "takes no signs"),
+        ({"relaxation": "exact", "signs": {(0, 0): 1}}, "takes no signs"),
         ({"relaxation": "p1", "signs": {(0, 9): 1}}, "no ReLU 9"),
         ({"relaxation": "p1", "signs": {(0, 0): 0}}, "not 1 or -1"),
     ],
@@ -328,3 +328,28 @@ def test_what_is_too_large_says_how_large(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(formulations, "MOST_ROWS", 100)
     with pytest.raises(Unsupported, match=r"would have \d+ rows"):
         bounds(net, [-1, -1], [1, 1], "mk", k=3)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_ibp_with_signs_clips_intervals(seed: int) -> None:
+    net = random_net(2, 3, 2, 1, seed=seed)
+    box = [F(-1)] * 2, [F(1)] * 2
+    for signs in ({(0, 0): 1}, {(0, 0): -1, (1, 1): 1}):
+        real = [x for x in random_points(box, 80, seed) if admitted(net, x, signs)]
+        try:
+            low, high = bounds(net, *box, "ibp", signs=signs)[0]
+        except VacuousProperty:
+            assert not real
+            continue
+        plain = bounds(net, *box, "ibp")[0]
+        assert plain[0] <= low and high <= plain[1]
+        assert all(low <= net.evaluate([x])[0, 0] <= high for x in real)
+
+
+def test_polytopes_take_floats_as_they_are() -> None:
+    square = Polytope.box([0, 0], [1, 1])
+    assert square.range([0.5, 1], 0.25) == (F(1, 4), F(7, 4))
+    half = square.cut([0.5, -0.5], 0)
+    assert half is not None and half.contains([1, 0.5]) and not half.contains([0, 1])
+    with pytest.raises(BadInput, match="normal"):
+        square.cut(["a", 1], 0)

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from hullmark.errors import BadInput, Unsupported, VacuousProperty
+from hullmark.exact import figures, nearest
 from hullmark.relax.cone import Cone, cut
-from hullmark.relax.exact import Array, as_fractions, primitive, primitive_rows
+from hullmark.relax.exact import Array, as_fraction, as_fractions, primitive, primitive_rows
 from hullmark.relax.polytope import facets_of, homogenised, in_order, points_of
 
 MOST_CORNERS = 2**16
@@ -47,7 +48,8 @@ class Polytope:
             raise BadInput(f"a box has {len(low)} lower and {len(high)} upper ends")
         for j, (a, b) in enumerate(zip(low, high, strict=True)):
             if a > b:
-                raise VacuousProperty(f"the box is empty: coordinate {j} from {a} to {b}")
+                ends = " to ".join(figures(v, 40) or f"{nearest(v):g}" for v in (a, b))
+                raise VacuousProperty(f"the box is empty: coordinate {j} from {ends}")
         eye = np.eye(len(low), dtype=np.int64).astype(object)
         return Polytope(None, (np.concatenate([eye, -eye]), np.concatenate([high, -low])))
 
@@ -119,17 +121,18 @@ class Polytope:
 
     def cut(self, normal: Iterable[Any], offset: Any) -> Polytope | None:
         """The part where `normal · x + offset >= 0`; None if there is none."""
-        rest = cut(self.cone, np.array(primitive([offset, *normal]), dtype=object))
+        rest = cut(self.cone, _plane(normal, offset))
         return Polytope(rest) if len(rest.rays) else None
 
     def sides(self, normal: Iterable[Any], offset: Any) -> tuple[bool, bool]:
         """Whether `normal · x + offset` is positive somewhere, and negative somewhere."""
-        heights = self.cone.rays @ np.array(primitive([offset, *normal]), dtype=object)
+        heights = self.cone.rays @ _plane(normal, offset)
         return bool(np.any(heights > 0)), bool(np.any(heights < 0))
 
     def range(self, normal: Iterable[Any], offset: Any = 0) -> tuple[Fraction, Fraction]:
         """The least and the largest value of `normal · x + offset`."""
-        heights = self.vertices @ np.array(list(normal), dtype=object) + offset
+        row = as_fractions(np.array(list(normal), dtype=object), "the normal", 1)
+        heights = np.dot(self.vertices, row) + as_fraction(offset, "the offset")
         return min(heights), max(heights)
 
     def image(self, weight: Array, bias: Array) -> Polytope:
@@ -163,6 +166,15 @@ def rank(rows: Array) -> int:
         if done == len(left):
             break
     return done
+
+
+def _plane(normal: Iterable[Any], offset: Any) -> Array:
+    """Offset and normal as primitive integers."""
+    numbers = [
+        v if isinstance(v, int | Fraction) else as_fraction(v, "the normal")
+        for v in (offset, *normal)
+    ]
+    return np.array(primitive([Fraction(v) for v in numbers]), dtype=object)
 
 
 def _facets(points: Array) -> tuple[Array, Array]:

@@ -169,7 +169,7 @@ def relax(  # noqa: PLR0913 (the options of all relaxations)
         groups: instead of `k`: for each layer of ReLUs its groups of neurons.
         window: of "pr": the number of consecutive layers.
         signs: `{(layer, neuron): 1 or -1}`: consider only where these pre-activations are not
-            negative, or not positive. Not for "ibp", "pr" and "exact".
+            negative, or not positive. Not for "pr" and "exact".
 
     Raises:
         BadInput: for another name, or an option that the relaxation needs or does not take.
@@ -234,7 +234,7 @@ def _signs(
     """The fixed signs of each layer."""
     found: dict[int, dict[int, int]] = {}
     for (depth, index), sign in (signs or {}).items():
-        if relaxation in ("ibp", "pr", "exact"):
+        if relaxation in ("pr", "exact"):
             raise BadInput(f"{relaxation} takes no signs")
         if not (0 <= depth < len(net.layers) and 0 <= index < net.layers[depth].size):
             raise BadInput(f"there is no ReLU {index} in layer {depth + 1}")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
+from hullmark.errors import VacuousProperty
 from hullmark.relax.exact import Array
 from hullmark.theory.budget import in_time
 from hullmark.theory.formulation import ONE, ZERO, Form, Formulation, combined
@@ -79,13 +80,19 @@ def stable_output(neuron: Neuron) -> Form:
 
 
 def interval_layer(made: Formulation, layer: Layer, signs: Signs) -> None:
-    """IBP: intervals, and no dependence kept."""
-    outputs = [
-        made.column(max(n.lower, ZERO), max(n.upper, ZERO))
-        if n.sign >= 0
-        else made.column(ZERO, ZERO)
-        for n in neurons(made, layer, signs)
-    ]
+    """IBP: intervals, and no dependence kept. A fixed sign clips its neuron's interval alone.
+
+    Raises:
+        VacuousProperty: if an interval has no point of a fixed sign.
+    """
+    outputs: list[Form] = []
+    for neuron in neurons(made, layer, {}):
+        sign = signs.get(neuron.index, 0)
+        if (sign > 0 and neuron.upper < 0) or (sign < 0 and neuron.lower > 0):
+            raise VacuousProperty("the relaxation allows no point at all")
+        off = sign < 0
+        ends = (ZERO, ZERO) if off else (max(neuron.lower, ZERO), max(neuron.upper, ZERO))
+        outputs.append(made.column(*ends))
     # Values that skip the layer are inputs or ReLUs, and so have columns of their own.
     advance(made, layer, outputs)
 
