@@ -330,6 +330,7 @@ def test_the_exit_code_does_not_depend_on_who_reads(redirect: str) -> None:
     done = subprocess.run(["bash", "-c", command, sys.executable, script], capture_output=True)
     assert done.returncode == 0, done.stderr
     assert b"Traceback" not in done.stderr
+    assert (b"standard output cannot be written" in done.stderr) == ("full" in redirect)
 
 
 class Stream:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import stat
 import sys
 import time
@@ -149,6 +150,67 @@ def test_files_are_replaced_whole(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["result.txt"]
     if sys.platform != "win32":
         assert stat.S_IMODE(target.stat().st_mode) & 0o400
+
+
+def linked(link: Path, target: Path) -> None:
+    try:
+        link.symlink_to(target)
+    except OSError:
+        pytest.skip("no symbolic links here")
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_symbolic_link_stays_and_its_target_is_written(tmp_path: Path, there: bool) -> None:
+    (tmp_path / "far").mkdir()
+    target, link = tmp_path / "far/result.txt", tmp_path / "link.txt"
+    if there:
+        target.write_text("old")
+    linked(link, target)
+    results.check_writable(link)
+    results.write_atomically(link, "new\n")
+    assert link.is_symlink()
+    assert target.read_text() == "new\n"
+    assert [p.name for p in (tmp_path / "far").iterdir()] == ["result.txt"]
+
+
+def test_a_link_to_itself_is_bad_input(tmp_path: Path) -> None:
+    link = tmp_path / "link.txt"
+    linked(link, link)
+    for write in (results.check_writable, lambda path: results.write_atomically(path, "x")):
+        with pytest.raises(BadInput, match="cannot write"):
+            write(link)
+    assert link.is_symlink()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no files that are pipes")
+def test_what_is_no_regular_file_is_written_into(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        results.check_writable(pipe)
+        results.write_atomically(pipe, "told\n")
+        assert os.read(reader, 100) == b"told\n"
+    finally:
+        os.close(reader)
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    results.check_writable(Path(os.devnull))
+    results.write_atomically(Path(os.devnull), "lost")
+    assert stat.S_ISCHR(Path(os.devnull).stat().st_mode)
+    full = Path("/dev/full")
+    if full.exists():
+        with pytest.raises(BadInput, match="No space"):
+            results.write_atomically(full, "x")
+        assert stat.S_ISCHR(full.stat().st_mode)
+
+
+def test_a_dash_is_no_name_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BadInput, match="needs a name"):
+        results.check_writable(Path("-"))
+    with pytest.raises(BadInput, match="needs a name"):
+        results.write_atomically(Path("-"), "x")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("where", ["missing/result.txt", "."])

@@ -5,6 +5,7 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Annotated
@@ -13,7 +14,7 @@ import typer
 
 import hullmark
 from hullmark import lab, results
-from hullmark.console import Display, display_for, say
+from hullmark.console import Display, complain, display_for, flush, lost, say
 from hullmark.errors import BadInput
 from hullmark.guard import Guard, exit_soon
 from hullmark.verdict import Options, Reason, Recorder, Verdict
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
     from hullmark.ladder.rungs import Ladder
     from hullmark.methods.report import BoundReport
     from hullmark.network.summary import NetworkInfo
-
-EXIT_INTERRUPTED = results.EXIT_UNKNOWN["interrupted"]
-EXIT_MEMORY = results.EXIT_UNKNOWN["memory"]
 
 app = typer.Typer(
     name="hullmark",
@@ -45,13 +43,9 @@ def main() -> None:
     # The clock of `--timeout` starts with the process; the processor time spent until here is
     # the part of it that went into starting Python.
     code = run(sys.argv[1:], time.perf_counter() - time.process_time())
-    for stream in (sys.stdout, sys.stderr):
-        # A stream is None if the process was started with it closed.
-        with contextlib.suppress(OSError, AttributeError):
-            stream.flush()
     # Taking torch and a large search tree apart in good order lasts up to a second, which would
     # count against the timeout; everything that matters has been written.
-    os._exit(code)
+    os._exit(flush(code))
 
 
 def run(arguments: list[str], started: float) -> int:
@@ -65,6 +59,11 @@ def run(arguments: list[str], started: float) -> int:
         app(args=arguments, prog_name="hullmark", obj=started)
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else results.EXIT_USAGE
+    # Commands tell their own errors; these are of the version and of the parser's help.
+    except BadInput as error:
+        return complain(error)
+    except OSError as error:
+        return lost(error)
     return 0
 
 
@@ -209,7 +208,8 @@ def ladder(  # noqa: PLR0913 (the parser takes one parameter for each option)
 ) -> None:
     """Bound SPEC's worst margin by every method there is time for, from IBP to exact: one table.
 
-    Small networks are bounded in exact rationals. What is known when time is up is shown.
+    Small networks are bounded in exact rationals. What is known when time is up is shown; the
+    exit code is 21 if that is nothing, and 22 after an interrupt.
     """
     with _Failures() as failures:
         options = Options(seconds, device, seed=seed, started=context.obj)
@@ -248,6 +248,7 @@ class _Report:
     ) -> None:
         self.net, self.spec, self.options = net, spec, options
         self._json_file, self._result_file = json_file, result_file
+        self.written = False
 
     def write(self, record: results.Record, competition: str) -> None:
         """Write the files that were asked for."""
@@ -256,6 +257,7 @@ class _Report:
         if self._json_file is not None:
             asked = results.run_record(str(self.net), str(self.spec), self.options)
             results.write_atomically(self._json_file, results.json_text(asked | record))
+        self.written = True
 
     def verdict(self, verdict: Verdict) -> None:
         """Write the files for `verdict`."""
@@ -276,24 +278,12 @@ class _Failures(contextlib.AbstractContextManager["_Failures"]):
     ) -> None:
         if error is None or isinstance(error, typer.Exit | SystemExit):
             return
-        if os.environ.get("HULLMARK_DEBUG") == "1":
-            import traceback
-
-            traceback.print_exception(error)
-        message, code = _failure(error)
-        say(sys.stderr, message)
-        if self.report is not None:
+        code = complain(error)
+        # What has been found and written stays.
+        if self.report is not None and not self.report.written:
             with contextlib.suppress(BadInput):
                 self.report.write(results.error_record(error, code), "error\n")
         raise typer.Exit(code) from None
-
-
-def _failure(error: BaseException) -> tuple[str, int]:
-    if isinstance(error, KeyboardInterrupt):
-        return "hullmark: interrupted", EXIT_INTERRUPTED
-    if isinstance(error, MemoryError):
-        return "hullmark: out of memory", EXIT_MEMORY
-    return results.error_message(error)
 
 
 def _verify(report: _Report, quiet: bool) -> int:
@@ -330,7 +320,11 @@ def _verify(report: _Report, quiet: bool) -> int:
 
 def _tell_verdict(verdict: Verdict, display: Display) -> None:
     display.close()
-    say(sys.stdout, results.headline(verdict))
+    try:
+        say(sys.stdout, results.headline(verdict))
+    except BadInput as error:
+        # The exit code is the verdict's.
+        complain(error)
 
 
 def _tell_bounds(report: "BoundReport") -> None:
@@ -340,20 +334,23 @@ def _tell_bounds(report: "BoundReport") -> None:
 
 
 def _ladder(climb: "Climb", display: Display, report: _Report, plot: Path | None) -> int:
-    def tell(rungs: "Ladder") -> int:
-        report.write(rungs.record(), "")
+    def draw(rungs: "Ladder") -> None:
+        if plot is not None and rungs.rungs:
+            save(rungs, plot)
+
+    def tell(rungs: "Ladder") -> None:
         display.close()
         wide = sys.stdout is not None and sys.stdout.isatty()
         say(sys.stdout, rungs.table(shutil.get_terminal_size().columns if wide else None))
-        return EXIT_INTERRUPTED if rungs.ended == "interrupted" else 0
+
+    def write(rungs: "Ladder") -> None:
+        report.write(rungs.record(), "")
 
     def last_words(reason: Reason) -> int:
         rungs = climb.so_far("timeout" if reason == "timeout" else "interrupted")
-        if plot is not None:
-            with contextlib.suppress(BadInput):
-                save(rungs, plot)
-        exit_soon(EXIT_INTERRUPTED if reason == "interrupted" else 0)
-        return tell(rungs)
+        code = _each(rungs, write, draw)
+        exit_soon(code)
+        return _each(rungs, tell) or code
 
     from hullmark.ladder.picture import save
 
@@ -368,9 +365,19 @@ def _ladder(climb: "Climb", display: Display, report: _Report, plot: Path | None
         finally:
             guard.release()
             display.close()
-    code = tell(rungs)
-    if plot is not None:
-        save(rungs, plot)
+    return _each(rungs, write, tell, draw)
+
+
+def _each(rungs: "Ladder", *ways: Callable[["Ladder"], None]) -> int:
+    """Tell a ladder in several ways, whatever becomes of the others; the exit code."""
+    code = 0
+    for way in ways:
+        try:
+            way(rungs)
+        except Exception as error:
+            code = complain(error)
+    if rungs.ended == "interrupted" or (rungs.ended == "timeout" and not rungs.rungs):
+        return results.EXIT_UNKNOWN[rungs.ended]
     return code
 
 

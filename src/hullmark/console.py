@@ -1,11 +1,15 @@
 """What a person sees while a search runs: a live line on a terminal, a line now and then else."""
 
 import contextlib
+import errno
 import math
+import os
+import sys
 import time
 from typing import TYPE_CHECKING, Protocol, TextIO
 
-from hullmark.results import floor_text
+from hullmark.errors import BadInput
+from hullmark.results import EXIT_UNKNOWN, error_message, floor_text
 from hullmark.verdict import Monitor, Progress
 
 if TYPE_CHECKING:
@@ -132,10 +136,13 @@ def summary(progress: Progress) -> str:
 def say(stream: TextIO | None, text: str) -> None:
     """Write a line and flush; in plain letters where the stream's encoding has no others.
 
-    Nothing happens if the stream is closed, full, or nobody reads it any more: the exit code
-    and the files still tell the verdict.
+    Nothing happens if the stream is closed, or nobody reads it any more: the exit code and the
+    files still tell the verdict. A stream that cannot be written for another reason is closed.
+
+    Raises:
+        BadInput: if that stream is standard output, for instance because a disk is full.
     """
-    if stream is None:
+    if stream is None or getattr(stream, "closed", False):
         return
     encoding = getattr(stream, "encoding", None) or "utf-8"
     try:
@@ -144,5 +151,64 @@ def say(stream: TextIO | None, text: str) -> None:
         text = (
             text.replace("≥", ">=").replace("∞", "inf").encode(encoding, "replace").decode(encoding)
         )
-    with contextlib.suppress(OSError):
+    try:
         print(text, file=stream, flush=True)
+    except OSError as error:
+        if _is_unread(error):
+            return
+        # What the stream still holds is not tried again at the end of the process.
+        with contextlib.suppress(OSError):
+            stream.close()
+        if stream is sys.stdout:
+            raise _unwritable(error) from None
+
+
+def _is_unread(error: OSError) -> bool:
+    """Whether writing failed only because the reader of a pipe has gone."""
+    # Windows has no error of its own for that.
+    return isinstance(error, BrokenPipeError) or (
+        sys.platform == "win32" and error.errno == errno.EINVAL
+    )
+
+
+def _unwritable(error: OSError) -> BadInput:
+    """The error that says so of standard output."""
+    return BadInput(f"standard output cannot be written: {error.strerror}")
+
+
+def lost(error: OSError) -> int:
+    """Tell why standard output could not be written; 0 if nobody reads it any more."""
+    return 0 if _is_unread(error) else complain(_unwritable(error))
+
+
+def complain(error: BaseException) -> int:
+    """Tell an error on stderr, in one line; the exit code that belongs to it."""
+    if os.environ.get("HULLMARK_DEBUG") == "1":
+        import traceback
+
+        traceback.print_exception(error)
+    if isinstance(error, KeyboardInterrupt):
+        message, code = "hullmark: interrupted", EXIT_UNKNOWN["interrupted"]
+    elif isinstance(error, MemoryError):
+        message, code = "hullmark: out of memory", EXIT_UNKNOWN["memory"]
+    else:
+        message, code = error_message(error)
+    say(sys.stderr, message)
+    return code
+
+
+def flush(code: int) -> int:
+    """Write what the streams still hold, at the end of a process whose exit code is `code`.
+
+    Returns:
+        The exit code: another one if standard output cannot be written.
+    """
+    try:
+        # A stream is None if the process was started with it closed.
+        if sys.stdout is not None and not sys.stdout.closed:
+            sys.stdout.flush()
+    except OSError as error:
+        code = lost(error) or code
+    with contextlib.suppress(OSError, AttributeError, ValueError):
+        sys.stderr.flush()
+    return code

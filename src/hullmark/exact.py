@@ -51,3 +51,15 @@ def nearest(value: Number) -> float:
         return float(value)
     except OverflowError:
         return math.inf if value > 0 else -math.inf
+
+
+def figures(value: Fraction, most: int) -> str | None:
+    """A fraction as it is written, `-3/4`; None if that takes more than `most` characters.
+
+    Python itself refuses to write integers of over 4300 digits.
+    """
+    # A digit is log2(10) = 3.32 bits.
+    if value.numerator.bit_length() + value.denominator.bit_length() > 3.33 * most + 8:
+        return None
+    text = str(value)
+    return text if len(text) <= most else None

@@ -237,7 +237,12 @@ def check_writable(path: Path) -> None:
     if path.is_dir():
         raise BadInput(f"{path}: cannot write a result: it is a folder")
     try:
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        target = _file_at(path)
+        if target is None:
+            if not os.access(path, os.W_OK):
+                raise BadInput(f"{path}: cannot write a result: no permission")
+            return
+        descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
         os.close(descriptor)
         Path(name).unlink()
     except OSError as error:
@@ -247,21 +252,41 @@ def check_writable(path: Path) -> None:
 def write_atomically(path: Path, text: str) -> None:
     """Put `text` at `path` in one step: a reader sees the old file or the whole new one.
 
+    A symbolic link stays, and what it points to is written. What is no regular file, like a
+    device, is written into.
+
     Raises:
         BadInput: if it cannot be written; names the path and the reason.
     """
     try:
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        target = _file_at(path)
+        if target is None:
+            with path.open("w", encoding="utf-8", newline="\n") as device:
+                device.write(text)
+            return
+        descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
         try:
             with open(descriptor, "w", encoding="utf-8", newline="\n") as file:
                 file.write(text)
             Path(name).chmod(0o666 & ~_umask())
-            Path(name).replace(path)
+            Path(name).replace(target)
         except BaseException:
             Path(name).unlink(missing_ok=True)
             raise
     except OSError as error:
         raise BadInput(f"{path}: cannot write a result: {error.strerror}") from None
+
+
+def _file_at(path: Path) -> Path | None:
+    """The regular file, there or not yet, that `path` leads to; None if it is something else."""
+    if str(path) == "-":
+        raise BadInput("-: cannot write a result: it goes into a file, which needs a name")
+    if path.exists() and not path.is_file():
+        return None
+    target = Path(os.path.realpath(path))
+    if target.is_symlink():
+        raise BadInput(f"{path}: cannot write a result: its links lead back to themselves")
+    return target
 
 
 def _umask() -> int:

@@ -161,7 +161,8 @@ class Climb:
             self._climb()
         except KeyboardInterrupt:
             return self.so_far("interrupted")
-        return self.so_far("complete")
+        found = self.so_far("complete")
+        return found if found.rungs or self._log.left else self.so_far("timeout")
 
     def so_far(self, ended: Ended) -> Ladder:
         """What is known by now."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -26,6 +26,12 @@ from hullmark.verdict import Deadline, Options
 
 GAP = 1e-7
 """A search ends when its bounds are this near to each other, relative to values beyond 1."""
+
+FIRST_ROUND = 0.3
+"""The part of its time in which a search has tried every open case once."""
+
+LEAST_SHARE = 0.01
+"""Seconds that a case gets at least."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,32 +130,47 @@ class Floats:
             first += len(cases)
 
     def search(self, seconds: float) -> Bounds:
-        """Bounds by branch and bound, worst case first.
+        """Bounds by branch and bound of all cases that may be the worst, until none is open.
 
-        A case that is known to be no worse than a value met elsewhere is left as it is, and so
-        are those that no time is left for.
+        A case that is known to be no worse than a value met elsewhere is left as it is. The first
+        round takes the worst cases first, for the values that it meets, and only a part of the
+        time. Later rounds take the easiest first, so that the time that these leave over goes to
+        the worst. Every case keeps the best bound that any method has found.
 
         Raises:
             BadInput, MemoryError: as `minimise`.
             Unsupported: if a margin is no linear function of the outputs.
         """
-        clock, complete = Deadline(time.perf_counter(), seconds), True
-        down, cases = self.quantity.downwards, list(self.quantity.cases())
-        order = sorted(range(len(cases)), key=lambda q: self._known[q])
-        rows, lower = [_row(case) for _, case in cases], self._known.copy()
-        for done, q in enumerate(order):
-            met = min(m for m, d in zip(self._met.tolist(), down, strict=True) if d == down[q])
-            if self._known[q] >= met:
-                continue
-            if clock.expired():
-                complete = False
-                break
-            share = max(2 * clock.remaining() / (len(cases) - done + 1), 1e-3)
-            limit = Deadline(time.perf_counter(), share)
-            lower[q] = self._minimise(q, *cases[q], rows[q], share)
-            complete = complete and not limit.expired()
-        self._known = np.fmax(self._known, lower)
-        return Bounds(lower, complete=complete)
+        clock = Deadline(time.perf_counter(), seconds)
+        cases = list(self.quantity.cases())
+        rows = [_row(case) for _, case in cases]
+        unsettled, first = set(range(len(cases))), True
+        while (turn := self._open(unsettled)) and not clock.expired():
+            planned = FIRST_ROUND * clock.remaining() if first else clock.remaining()
+            end = Deadline(time.perf_counter(), planned)
+            for done, q in enumerate(turn if first else turn[::-1]):
+                if end.expired():
+                    break
+                if not self._open({q}):
+                    continue
+                share = max(end.remaining() / (len(turn) - done), LEAST_SHARE)
+                limit = Deadline(time.perf_counter(), share)
+                found = self._minimise(q, *cases[q], rows[q], share)
+                self._known[q] = np.fmax(self._known[q], found)
+                if not limit.expired():
+                    unsettled.discard(q)
+            first = False
+        return Bounds(self._known.copy(), complete=not turn)
+
+    def _open(self, among: Set[int]) -> list[int]:
+        """The cases that may be worse than all values met, those with the worst bounds first."""
+        down = np.array(self.quantity.downwards)
+        least = np.where(down, self._met[down].min(), self._met[~down].min(initial=np.inf))
+        return [
+            q
+            for q in np.argsort(self._known, kind="stable")
+            if q in among and self._known[q] < least[q]
+        ]
 
     def _minimise(self, q: int, box: Box, case: Case, row: Array, seconds: float) -> float:
         options = Options(seconds, self._options.device, seed=self._options.seed)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 
+from hullmark.exact import nearest
 from hullmark.ladder.quantity import Quantity
-from hullmark.ladder.rungs import Ended, Ladder, Real, Rung, Skipped, place, settled
+from hullmark.ladder.rungs import Ended, Ladder, Real, Rung, Skipped, is_finite, place, settled
 from hullmark.verdict import Deadline, Monitor, Progress
 
 SPARE = 0.03
@@ -51,7 +52,7 @@ class Log:
         """Tell the monitor what is tried next, and how many rungs are left, this one included."""
         lower = -math.inf
         if self.quantity is not None and not self.quantity.two_sided:
-            lower = max((float(rung.lower) for rung in self._rungs.values()), default=lower)
+            lower = max((nearest(rung.lower) for rung in self._rungs.values()), default=lower)
         done, seconds = len(self._rungs), self.clock.elapsed()
         self._monitor.update(Progress(name, lower, left, done, 0.0, seconds, self.clock.timeout))
 
@@ -59,7 +60,7 @@ class Log:
         """What is known by now. May be called from another thread."""
         quantity, rungs, real = self.quantity, dict(self._rungs), self.real
         two_sided = quantity is not None and quantity.two_sided
-        if "exact" not in rungs and math.isfinite(real.least):
+        if "exact" not in rungs and is_finite(real.least):
             top = real.greatest if two_sided else real.least
             rungs["real"] = Rung("real", "real", real.least, top, 0, self.met_in)
         skipped = sorted(dict(self._skipped).items(), key=lambda item: place(item[0]))

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hullmark.errors import BadInput
-from hullmark.ladder.rungs import Ladder, Number, Rung
+from hullmark.exact import nearest
+from hullmark.ladder.rungs import Ladder, Number, Rung, is_finite
 from hullmark.ladder.table import number_text
 
 if TYPE_CHECKING:
@@ -56,7 +57,9 @@ def draw(ladder: Ladder) -> Figure:
         BadInput: if matplotlib is not installed, or no rung has finite bounds.
     """
     Figure = _figure()
-    bars = [rung for rung in ladder.rungs if rung.kind != "real" and math.isfinite(rung.lower)]
+    bars = [
+        rung for rung in ladder.rungs if rung.kind != "real" and math.isfinite(nearest(rung.lower))
+    ]
     if not bars:
         raise BadInput("no rung of the ladder has finite bounds, so that there is nothing to draw")
     scale = _scale(ladder, bars)
@@ -106,14 +109,16 @@ def _figure() -> Any:
 def _scale(ladder: Ladder, bars: Sequence[Rung]) -> _Scale:
     """The stretch of the axis that shows all bars but those that would dwarf the others."""
     truth = ladder.truth
-    least = max(float(rung.lower) for rung in bars)
-    greatest = min(float(rung.upper) for rung in bars)
+    least = max(nearest(rung.lower) for rung in bars)
+    greatest = min(nearest(rung.upper) for rung in bars)
     if truth is not None:
-        least, greatest = float(truth.lower), float(truth.upper)
+        least, greatest = nearest(truth.lower), nearest(truth.upper)
     if not math.isfinite(greatest):
         greatest = least
-    below = _reach([least - float(rung.lower) for rung in bars])
-    above = _reach([float(rung.upper) - greatest for rung in bars if math.isfinite(rung.upper)])
+    below = _reach([least - nearest(rung.lower) for rung in bars])
+    above = _reach(
+        [nearest(rung.upper) - greatest for rung in bars if math.isfinite(nearest(rung.upper))]
+    )
     unit = (below + above + abs(greatest - least)) or max(abs(least), 1.0)
     left, right = least - below - 0.04 * unit, greatest + above + 0.04 * unit
     if not ladder.two_sided:
@@ -169,8 +174,8 @@ def _draw_truth(axes: Any, ladder: Ladder, scale: _Scale) -> None:
 
 def _draw_bar(axes: Any, height: int, rung: Rung, scale: _Scale) -> None:
     """The bar of one rung, with its gap and its time at the right."""
-    left = max(float(rung.lower), scale.left)
-    top = float(rung.upper) if math.isfinite(rung.upper) else scale.greatest
+    left = max(nearest(rung.lower), scale.left)
+    top = nearest(rung.upper) if math.isfinite(nearest(rung.upper)) else scale.greatest
     right = min(top, scale.right)
     color = ATTAINED if rung.attained else EXACT if rung.kind == "exact" else FLOAT
     (bar,) = axes.barh(height, right - left, left=left, height=THICK, color=color, zorder=3)
@@ -179,7 +184,7 @@ def _draw_bar(axes: Any, height: int, rung: Rung, scale: _Scale) -> None:
     if right - left < 0.005 * scale.width:
         axes.plot([(left + right) / 2], [height], "o", color=color, markersize=8, zorder=6)
     for value, edge, name in ((rung.lower, scale.left, "◂"), (rung.upper, scale.right, "▸")):
-        beyond = float(value) < edge if name == "◂" else scale.right < float(value) < math.inf
+        beyond = nearest(value) < edge if name == "◂" else scale.right < nearest(value) < math.inf
         if beyond:
             number = _text(value, up=name == "▸")
             axes.annotate(
@@ -193,7 +198,7 @@ def _draw_bar(axes: Any, height: int, rung: Rung, scale: _Scale) -> None:
                 fontsize=8.5,
                 zorder=4,
             )
-    gap = number_text(rung.gap, up=True, digits=3) if math.isfinite(rung.gap) else ""
+    gap = number_text(rung.gap, up=True, digits=3) if is_finite(rung.gap) else ""
     for text, offset, shade in ((gap, 62, INK), (_seconds(rung), 104, PALE)):
         _beside(axes, text, height, offset, shade)
 

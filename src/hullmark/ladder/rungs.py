@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from hullmark.exact import round_up
+from hullmark.exact import figures, round_down, round_up
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -19,6 +19,10 @@ Ended: TypeAlias = Literal["complete", "timeout", "interrupted"]
 ATTAINED = 1e-6
 """A float bound that the network comes as near to as this, relative to its size beyond 1, is
 taken to be attained."""
+
+LONGEST = 4000
+"""Letters of a fraction that is written as one into a record; Python itself writes no integer of
+over 4300 digits."""
 
 ORDER = (
     "ibp",
@@ -83,11 +87,37 @@ class Rung:
     @property
     def gap(self) -> Number:
         """How far the ends are apart; a float is rounded up."""
-        if not (math.isfinite(self.lower) and math.isfinite(self.upper)):
+        if not (is_finite(self.lower) and is_finite(self.upper)):
             return math.inf
         difference = Fraction(self.upper) - Fraction(self.lower)
         both = isinstance(self.lower, Fraction) and isinstance(self.upper, Fraction)
         return difference if both else round_up(difference)
+
+    def roundings(self, two_sided: bool) -> tuple[bool, bool]:
+        """Whether `lower`, and whether `upper`, is rounded up where it is rounded.
+
+        A bound is rounded outwards, and what is met inwards.
+        """
+        real = self.kind == "real"
+        return real, not (real and two_sided)
+
+    def record(self, two_sided: bool) -> dict[str, Any]:
+        """The rung as plain values, as `Ladder.record` says."""
+        up_lower, up_upper = self.roundings(two_sided)
+        gap = self.gap
+        return {
+            "name": self.name,
+            "kind": self.kind,
+            "lower": _plain(self.lower, up_lower),
+            "upper": _plain(self.upper, up_upper),
+            "gap": _plain(gap, True),
+            "rounded": any(_is_long(value) for value in (self.lower, self.upper, gap)),
+            "rows": self.rows,
+            "seconds": self.seconds,
+            "attained": self.attained,
+            "complete": self.complete,
+            "note": self.note,
+        }
 
 
 @dataclass(frozen=True)
@@ -148,27 +178,17 @@ class Ladder:
         return draw(self)
 
     def record(self) -> dict[str, Any]:
-        """All of it as plain values: fractions as text, infinities as None."""
+        """All of it as plain values: fractions as text, infinities as None.
+
+        Fractions of more than `LONGEST` letters are floats, bounds rounded outwards; their rung
+        is marked as `rounded`.
+        """
         return {
             "quantity": self.quantity,
             "two_sided": self.two_sided,
             "ended": self.ended,
             "seconds": self.seconds,
-            "rungs": [
-                {
-                    "name": rung.name,
-                    "kind": rung.kind,
-                    "lower": _plain(rung.lower),
-                    "upper": _plain(rung.upper),
-                    "gap": _plain(rung.gap),
-                    "rows": rung.rows,
-                    "seconds": rung.seconds,
-                    "attained": rung.attained,
-                    "complete": rung.complete,
-                    "note": rung.note,
-                }
-                for rung in self.rungs
-            ],
+            "rungs": [rung.record(self.two_sided) for rung in self.rungs],
             "skipped": [{"name": skip.name, "why": skip.why} for skip in self.skipped],
         }
 
@@ -216,7 +236,7 @@ def settled(rungs: list[Rung], real: Real, two_sided: bool) -> tuple[Rung, ...]:
 
 def _attained(rung: Rung, bound: Number, real: Number, best: Number) -> bool | None:
     """Whether a lower bound is attained, given a real value and the best bound known."""
-    if math.isinf(bound):
+    if not is_finite(bound):
         return False if best > bound else None
     slack = 0 if rung.kind == "exact" else Fraction(ATTAINED) * max(1, abs(Fraction(bound)))
     reach = Fraction(bound) + slack
@@ -225,7 +245,19 @@ def _attained(rung: Rung, bound: Number, real: Number, best: Number) -> bool | N
     return False if best > reach else None
 
 
-def _plain(value: Number) -> float | str | None:
+def is_finite(value: Number) -> bool:
+    """Whether a number is finite; a fraction is, also beyond the range of floats."""
+    return isinstance(value, Fraction) or math.isfinite(value)
+
+
+def _is_long(value: Number) -> bool:
+    return isinstance(value, Fraction) and figures(value, LONGEST) is None
+
+
+def _plain(value: Number, up: bool) -> float | str | None:
     if isinstance(value, Fraction):
-        return str(value)
+        text = figures(value, LONGEST)
+        if text is not None:
+            return text
+        value = round_up(value) if up else round_down(value)
     return value if math.isfinite(value) else None

@@ -7,6 +7,7 @@ import math
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
+from hullmark.exact import figures, round_down, round_up
 from hullmark.ladder.rungs import Ladder, Number, Rung
 from hullmark.results import ceiling_text, floor_text
 
@@ -22,12 +23,13 @@ WIDEST = 1000
 
 def number_text(value: Number, up: bool, digits: int = DIGITS) -> str:
     """A number for a person: a short fraction, or a decimal rounded up or down."""
+    if isinstance(value, Fraction):
+        text = figures(value, LONGEST)
+        if text is not None:
+            return text
+        value = round_up(value) if up else round_down(value)
     if math.isnan(value):
         return "?"
-    if isinstance(value, Fraction) and len(str(value)) <= LONGEST:
-        return str(value)
-    if isinstance(value, Fraction):
-        value = _decimal(value, up)
     return ceiling_text(value, digits) if up else floor_text(value, digits)
 
 
@@ -72,12 +74,13 @@ def _table(ladder: Ladder) -> Table:
 def _cells(rung: Rung, two_sided: bool) -> list[str]:
     real = rung.kind == "real"
     word = {True: "yes", False: "no", None: ""}[rung.attained]
-    # What is met is rounded inwards, and a bound outwards. Below a margin nothing real is a bound.
-    lower = number_text(rung.lower, up=real) if two_sided or not real else ""
+    up_lower, up_upper = rung.roundings(two_sided)
+    # Below a margin nothing real is a bound.
+    lower = number_text(rung.lower, up_lower) if two_sided or not real else ""
     return [
         rung.name,
         lower,
-        number_text(rung.upper, up=not (real and two_sided)),
+        number_text(rung.upper, up_upper),
         number_text(rung.gap, up=True, digits=4) if lower else "",
         f"{rung.rows:,}" if rung.rows else "",
         f"{rung.seconds:.2f}",
@@ -85,9 +88,3 @@ def _cells(rung: Rung, two_sided: bool) -> list[str]:
         rung.kind,
         rung.note,
     ]
-
-
-def _decimal(value: Fraction, up: bool) -> float:
-    from hullmark.exact import round_down, round_up
-
-    return round_up(value) if up else round_down(value)

@@ -143,8 +143,12 @@ def answer(parts: Sequence[Part], ask: Ask) -> Told | BaseException | str:
 
 
 def _answer(pipe: IO[bytes], value: object) -> None:
-    pickle.dump(value, pipe)
-    pipe.flush()
+    """Give an answer out; where nobody reads it any more, this process ends without a word."""
+    try:
+        pickle.dump(value, pipe)
+        pipe.flush()
+    except OSError:
+        os._exit(0)
 
 
 def _listen(asked: queue.Queue[Any]) -> None:
