@@ -3,6 +3,8 @@
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
+from random import Random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -119,7 +121,7 @@ def test_fact_5_the_barrier_closes_at_minus_t(T) -> None:
 
 @pytest.mark.parametrize("listed", [True, False], ids=["vertices", "search"])
 @pytest.mark.parametrize("seed", range(6))
-def test_skip_connections_any_polytope_and_any_groups(seed, listed, monkeypatch) -> None:
+def test_skip_connections_any_polytope_and_any_group(seed, listed, monkeypatch) -> None:
     if not listed:
         # The first layer is then searched as all others are.
         monkeypatch.setattr(vertices, "MOST_MEETINGS", 0)
@@ -130,7 +132,7 @@ def test_skip_connections_any_polytope_and_any_groups(seed, listed, monkeypatch)
     groups: list[list[list[int]]] = []
     for layer in net.layers:
         order = rng.permutation(layer.size).tolist()
-        groups.append([part for part in (order[:1], order[1:]) if part])
+        groups.append([order[: seed % 3 + 1]])
     true = bounds(net, whole, relaxation="mk", groups=groups)[0]
     assert_exact(both(net, whole, relaxation="mk", groups=groups), true)
 
@@ -178,6 +180,74 @@ def test_bounds_are_proved_at_any_moment(seed: int, seconds: float, joint: bool)
             assert mined.gap <= F(1, 10**6) * max(1, abs(mined.limit))
         else:
             assert mined.seconds >= seconds
+
+
+class Steps:
+    """A deadline that is over after so many looks at it, on every machine alike."""
+
+    def __init__(self, looks: int) -> None:
+        self.started, self.timeout, self.left = 0.0, None, looks
+
+    def elapsed(self) -> float:
+        return 0.0
+
+    def expired(self) -> bool:
+        self.left -= 1
+        return self.left < 0
+
+
+def uneven(seed: int) -> ExactNet:
+    """3-3-4-1 with weights of long numbers."""
+    pick = Random(seed)
+
+    def layer(reads: int, yields: int):
+        rows = [[F(pick.uniform(-2, 2)) for _ in range(reads)] for _ in range(yields)]
+        return rows, [F(pick.uniform(-2, 2)) / 4 for _ in range(yields)]
+
+    return mlp([layer(3, 3), layer(3, 4), layer(4, 1)])
+
+
+@pytest.mark.parametrize("looks", [0, 2, 5, 10, 40, 160])
+def test_short_of_time_mk_chooses_no_group_that_it_cannot_prove(looks: int, monkeypatch) -> None:
+    nets = [uneven(seed) for seed in (39, 40, 74, 79, 105)]
+    true = [bounds(net, [-1] * 3, [1] * 3, "mk", k=1)[0] for net in nets]
+
+    def steps(_: float, seconds: float | None) -> Any:
+        return ALWAYS if seconds is None else Steps(looks)
+
+    monkeypatch.setattr("hullmark.theory.mining.Deadline", steps)
+    for net, ends in zip(nets, true, strict=True):
+        found = both(net, [-1] * 3, [1] * 3, relaxation="mk", k=1, seconds=1)
+        assert_proved(found, ends)
+        for mined in found:
+            assert mined.certificate != "closed" or mined.gap <= F(1, 10**6) * max(1, mined.limit)
+
+
+def test_neurons_of_equal_area_that_are_no_mirror_images_are_not_told_apart() -> None:
+    # Exchanging both inputs exchanges the neurons; ranges of long numbers are not exact.
+    a, b, c = (F(v) for v in (1.1, -0.7, 0.3))
+    turn = ([[a, b], [b, a]], [c, c])
+    net = mlp([turn, turn, ([[1, F(-0.4)]], [0])])
+    true = bounds(net, [-1] * 2, [1] * 2, "mk", k=1)[0]
+    found = both(net, [-1] * 2, [1] * 2, relaxation="mk", k=1)
+    assert_proved(found, true)
+    assert all(mined.certificate != "closed" or mined.gap == 0 for mined in found)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_neurons_that_are_equal_up_to_sign_rank_by_their_place(sign: int) -> None:
+    net = gaussian(2, 3, 2, 1, seed=3)
+    first, second = net.layers
+    twins = Layer(
+        np.concatenate([second.weight, sign * second.weight]),
+        np.concatenate([second.bias, sign * second.bias]),
+    )
+    goal = np.concatenate([net.weight, -2 * net.weight], axis=1)
+    net = ExactNet(2, (first, twins), goal, net.bias)
+    true = bounds(net, [-1] * 2, [1] * 2, "mk", k=1)[0]
+    found = both(net, [-1] * 2, [1] * 2, relaxation="mk", k=1)
+    assert_proved(found, true)
+    assert all(mined.certificate in ("closed", "attained") for mined in found)
 
 
 @pytest.mark.parametrize("lie", ["nothing", "noise", "high"])

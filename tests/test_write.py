@@ -66,7 +66,11 @@ def test_the_same_network_gives_the_same_bytes(tmp_path: Path) -> None:
         ([], "Relu", "at least one layer"),
         (LAYERS, "relu", "'relu' is none of Relu, Tanh, Sigmoid"),
         ([([[Fraction(1, 3)]], [0])], "Relu", "weight of layer 0: 1/3 is no float64"),
-        ([([[1]], [10**400])], "Relu", "bias of layer 0: 10+ is no float64"),
+        (
+            [([[1]], [10**400])],
+            "Relu",
+            "bias of layer 0: a number of over 60 figures is no float64",
+        ),
         ([([[1]], [float("inf")])], "Relu", "bias of layer 0 is no array of finite numbers"),
         ([([[1]], [0]), ([[1, 1]], [0])], "Relu", "layer 1 reads 2 values"),
         ([([[1, 1]], [0, 0])], "Relu", "layer 0 has a weight of shape"),
@@ -155,3 +159,12 @@ def test_the_form_that_others_read(tmp_path: Path) -> None:
         "(assert (> Y_1 -0.5))",
         "(assert (<= (+ (* 2 X_0) Y_0 (* -0.25 Y_1)) 3))",
     ]
+
+
+def test_numbers_too_long_to_be_told_are_refused_in_a_line() -> None:
+    """Python refuses to write integers of over 4300 digits."""
+    for value in (Fraction(2) ** 20000, Fraction(1, 2**20000), Fraction(10**5000, 3)):
+        with pytest.raises(BadInput, match=r"a number (of over|has over)"):
+            decimal(value)
+    with pytest.raises(BadInput, match=r"a number of over 60 figures is no float64"):
+        write_onnx("unused.onnx", [([[Fraction(10**80 + 1, 3 * 10**79)]], [0])])

@@ -1,6 +1,5 @@
 """Networks with a purpose: the commands that make barriers, encodings and rewritten networks."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -42,44 +41,56 @@ def barrier(  # noqa: PLR0913 (the parser takes one parameter for each option)
     from hullmark.theory.barrier import smooth_barrier
 
     size = parse_number(gap, "--T")
+    if out is not None:
+        _fillable(out)
     made: Any
     if activation == "relu":
         if epsilon is not None:
             raise BadInput("a relu barrier is 0 everywhere and takes no --epsilon")
         made = sharp(size, window, layers)
-        _tell_sharp(made)
     else:
         if window != 1 or layers is not None:
             raise BadInput(f"a {activation} barrier has 3 layers and takes no window")
         narrow = () if epsilon is None else (parse_number(epsilon, "--epsilon"),)
         made = smooth_barrier(size, activation, *narrow)  # type: ignore[arg-type]
-        _tell_smooth(made)
+        if not made.check():
+            raise ArithmeticError("the certificate of a barrier does not hold")
+    # First of all: what is told of it may take long.
     if out is not None:
         for path in files.write(made, out):
             line(f"wrote {path}")
+    (_tell_sharp if activation == "relu" else _tell_smooth)(made)
+
+
+def _fillable(folder: Path) -> None:
+    """Refuse a folder that the two files could not be written into, without making it."""
+    for path in (folder, *folder.parents):
+        if path.is_dir():
+            for name in ("barrier.onnx", "barrier.vnnlib"):
+                results.check_writable(path / name)
+            return
+        if path.exists():
+            raise BadInput(f"{path}: cannot write into it: it is no folder")
 
 
 def _tell_sharp(made: Any) -> None:
     """What the relaxations of a ReLU barrier really give, the windows that matter."""
-    from hullmark.lab.tell import exactly, table
+    from hullmark.lab.tell import Table, exactly
     from hullmark.theory import bounds
 
     windows = sorted({1, made.window, made.layers - 2, made.layers - 1})
     asked: list[tuple[str, dict[str, Any]]] = [("triangle", {})]
     asked += [(f"p{w}", {"window": w}) for w in windows] + [("exact", {})]
-    rows: list[Sequence[str]] = []
+    page = Table(("relaxation", "lower", "upper"))
     for name, options in asked:
         relaxation = "pr" if options else name
         ((low, high),) = bounds(made.net, made.lower, made.upper, relaxation, **options)
-        rows.append((name, exactly(low), exactly(high)))
-    table(("relaxation", "lower", "upper"), rows)
+        page.add([(name, exactly(low), exactly(high))])
 
 
 def _tell_smooth(made: Any) -> None:
     from hullmark.lab.tell import decimal, line
 
-    if not made.check():
-        raise ArithmeticError("the certificate of a barrier does not hold")
     low, high = decimal(made.range[0], "lower"), decimal(made.range[1], "upper")
     line(f"exact range within [{low}, {high}]")
     line(f"lower bound of P_1 at most {decimal(made.phantom.most, 'upper')}, by a phantom point")
@@ -117,12 +128,14 @@ def encode(  # noqa: PLR0913 (the parser takes one parameter for each option)
     else:
         from hullmark.theory.encodings import nested_max, nested_min
 
+        if dimension < 2:
+            raise BadInput(f"--dimension is {dimension}; a {kind} is of at least two inputs")
         ends = parse_box(box)
         ends = ends * dimension if len(ends) == 1 else ends
         whole = polytope(ends)
         net = (nested_max if kind == "max" else nested_min)(dimension, whole)
-    _tell_net(net, whole)
     _write(net, out)
+    _tell_net(net, whole)
 
 
 def rewrite(  # noqa: PLR0913 (the parser takes one parameter for each option)
@@ -149,25 +162,24 @@ def rewrite(  # noqa: PLR0913 (the parser takes one parameter for each option)
     known(output, question.net.output_size)
     before = question.net.selected(output)
     after = (lower_exact if form == "lower" else upper_exact)(before, question.whole)
+    _write(after, out)
     line("before")
     _tell_net(before, question.whole)
     line("after")
     _tell_net(after, question.whole)
-    _write(after, out)
 
 
 def _tell_net(net: "ExactNet", whole: "Polytope") -> None:
-    """The sizes of a network's layers, and what a few relaxations give."""
-    from hullmark.lab.tell import exactly, line, table
+    """The sizes of a network's layers, and what a few relaxations give, each once it is known."""
+    from hullmark.lab.tell import Table, exactly, line
     from hullmark.theory import bounds
 
     sizes = [net.input_size, *(layer.outputs for layer in net.layers), net.output_size]
     line(f"values in each layer   {'-'.join(map(str, sizes))}")
-    rows: list[Sequence[str]] = []
+    page = Table(("relaxation", "lower", "upper"))
     for name in ("ibp", "deeppoly0", "deeppoly1", "triangle", "p1", "exact"):
         ((low, high),) = bounds(net, whole, None, name)
-        rows.append((name, exactly(low), exactly(high)))
-    table(("relaxation", "lower", "upper"), rows)
+        page.add([(name, exactly(low), exactly(high))])
 
 
 def _write(net: "ExactNet", out: Path | None) -> None:

@@ -11,6 +11,7 @@ from hullmark.errors import BadInput, Unsupported
 
 if TYPE_CHECKING:
     from hullmark.lab.ask import Asked
+    from hullmark.lab.tell import Table
     from hullmark.theory import Polytope, Relaxed
 
 Net = Annotated[Path, typer.Argument(metavar="NET", help="An ONNX file of a small network.")]
@@ -36,6 +37,9 @@ Groups = Annotated[
 ]
 Output = Annotated[int, typer.Option(metavar="J", help="The output.")]
 
+GROUPED = ("krelu", "mk", "mko")
+"""Relaxations that take --k or --groups."""
+
 MOST_LINES = 40
 """So many regions are listed at most."""
 
@@ -56,9 +60,9 @@ def exact_range(
     _writable(json_file)
     question = asked(net, spec, box, objective)
     found = relax(question.net, question.whole, None, "exact")
-    _tell([found])
-    line(f"{found.rows:,} regions, A(f, X)")
     _keep(json_file, net, [found])
+    _tell(_table(), found)
+    line(f"{found.rows:,} regions, A(f, X)")
 
 
 def bounds(  # noqa: PLR0913 (the parser takes one parameter for each option)
@@ -92,12 +96,16 @@ def bounds(  # noqa: PLR0913 (the parser takes one parameter for each option)
     from hullmark.lab.ask import asked, parse_groups
     from hullmark.theory import relax
 
-    _writable(json_file, project)
+    names = relaxation or ["p1"]
+    _writable(json_file)
+    _drawable(project)
     chosen = parse_groups(groups)
+    _check_names(names, k, chosen, window)
     question = asked(net, spec, box, objective)
+    _check_groups(names, k, chosen, question)
     if project is not None:
         _projected(question)
-    names = relaxation or ["p1"]
+    page = _table()
     found: list[Relaxed] = []
     for name in names:
         grouped = len(names) == 1 or name in ("krelu", "mk", "mko")
@@ -105,8 +113,9 @@ def bounds(  # noqa: PLR0913 (the parser takes one parameter for each option)
         if len(names) == 1 or name == "pr":
             options["window"] = window
         found.append(relax(question.net, question.whole, None, name, **options))
-    _tell(found)
-    _keep(json_file, net, found)
+        # What is known is told and kept, whatever becomes of the next one.
+        _keep(json_file, net, found)
+        _tell(page, found[-1])
     if project is not None:
         _draw(question, found, project)
 
@@ -127,9 +136,14 @@ def regions(
     from hullmark.lab.tell import affine, line, table
     from hullmark.theory import regions as all_regions
 
-    _writable(plot)
+    _drawable(plot)
     question = asked(net, spec, box)
     known(output, question.net.output_size)
+    if plot is not None and question.net.input_size > 2:
+        raise BadInput(
+            "only regions of one or two inputs can be drawn, the network has "
+            f"{question.net.input_size}"
+        )
     pieces = all_regions(question.net, question.whole)
     rows: list[Sequence[str]] = []
     for piece in pieces[:MOST_LINES]:
@@ -151,20 +165,50 @@ def known(output: int, outputs: int) -> None:
         raise BadInput(f"there is no output {output}; the network has {outputs}, from 0 on")
 
 
-def _tell(found: Sequence["Relaxed"]) -> None:
-    """One row for each end of each output under each relaxation."""
-    from hullmark.lab.tell import decimal, exactly, table
+def _check_names(names: Sequence[str], k: int | None, groups: Any, window: int | None) -> None:
+    """Refuse at once what a later one of several relaxations would be refused for."""
+    from hullmark.theory.joint import Choice
+    from hullmark.theory.relaxations import RELAXATIONS
 
+    for name in names:
+        if name not in RELAXATIONS:
+            raise BadInput(f"no relaxation {name!r}; there are {', '.join(RELAXATIONS)}")
+    grouped = [name for name in names if name in GROUPED]
+    if grouped:
+        Choice(k, groups)
+    elif k is not None or groups is not None:
+        raise BadInput(f"{names[0]} takes no k and no groups")
+    if ("pr" in names) != (window is not None):
+        raise BadInput("'pr' needs a window, and nothing else takes one")
+
+
+def _check_groups(names: Sequence[str], k: int | None, groups: Any, question: "Asked") -> None:
+    """Refuse groups that do not fit the network."""
+    from hullmark.theory.joint import Choice
+
+    if any(name in GROUPED for name in names):
+        for depth, layer in enumerate(question.net.layers):
+            Choice(k, groups).of(depth, layer)
+
+
+def _table() -> "Table":
+    from hullmark.lab.tell import Table
+
+    return Table(("relaxation", "bound", "exactly", "decimal", "attained"))
+
+
+def _tell(page: "Table", found: "Relaxed") -> None:
+    """One row for each end of each output under a relaxation."""
+    from hullmark.lab.tell import decimal, exactly
+
+    taken = _taken(found)
     rows: list[Sequence[str]] = []
-    for each in found:
-        taken = _taken(each)
-        for output, ends in enumerate(each.bounds):
-            for place, side in enumerate(("lower", "upper")):
-                value = ends[place]
-                bound = f"Y_{output} {side}"
-                row = (exactly(value), decimal(value, side), taken[output][place])
-                rows.append((each.relaxation, bound, *row))
-    table(("relaxation", "bound", "exactly", "decimal", "attained"), rows)
+    for output, ends in enumerate(found.bounds):
+        for place, side in enumerate(("lower", "upper")):
+            value = ends[place]
+            row = (exactly(value), decimal(value, side), taken[output][place])
+            rows.append((found.relaxation, f"Y_{output} {side}", *row))
+    page.add(rows)
 
 
 def _taken(found: "Relaxed") -> list[list[str]]:
@@ -189,16 +233,22 @@ def _keep(path: Path | None, net: Path, found: Sequence["Relaxed"]) -> None:
 
 
 def _record(found: "Relaxed") -> results.Record:
-    """Bounds and the inputs that attain them; fractions as text, null where there is none."""
+    """Bounds and the inputs that attain them; fractions as text, null where there is none.
+
+    A number with a `~` before it is a decimal, as the fraction is too long; of bounds it is
+    rounded outwards, and `rounded` says that there is one.
+    """
+    from hullmark.lab.tell import in_full
 
     def entries(x: Any) -> list[str] | None:
-        return None if x is None else [str(v) for v in x]
+        return None if x is None else [in_full(v) for v in x]
 
     record: results.Record = {
         "relaxation": found.relaxation,
-        "bounds": [[str(low), str(high)] for low, high in found.bounds],
+        "bounds": [[in_full(low, "lower"), in_full(high, "upper")] for low, high in found.bounds],
         "rows": found.rows,
     }
+    record["rounded"] = any(text.startswith("~") for pair in record["bounds"] for text in pair)
     try:
         record["attained"] = [[entries(low), entries(high)] for low, high in found.attained]
     except Unsupported:
@@ -210,6 +260,15 @@ def _writable(*paths: Path | None) -> None:
     for path in paths:
         if path is not None:
             results.check_writable(path)
+
+
+def _drawable(path: Path | None) -> None:
+    """Refuse a picture that could not be written, before anything is computed for it."""
+    if path is not None:
+        from hullmark.ladder.picture import check_drawable
+
+        check_drawable(path)
+        results.check_writable(path)
 
 
 def _projected(question: "Asked") -> str:

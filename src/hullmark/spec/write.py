@@ -4,6 +4,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from hullmark.errors import BadInput
+from hullmark.exact import figures
 from hullmark.spec.numbers import as_fraction
 from hullmark.spec.property import Case, Constraint
 
@@ -47,8 +48,11 @@ def decimal(value: Fraction) -> str:
             rest //= prime
             powers[prime] += 1
     if rest > 1:
-        raise BadInput(f"{value} has no finite decimal, which VNN-LIB files are written in")
+        told = figures(value, 60) or "a number of over 60 figures"
+        raise BadInput(f"{told} has no finite decimal, which VNN-LIB files are written in")
     places = max(powers.values())
+    if figures(value, 4000) is None or places > 4000:
+        raise BadInput("a number has over 4000 digits")
     digits = str(abs(value.numerator) * 10**places // value.denominator).rjust(places + 1, "0")
     sign = "-" if value < 0 else ""
     whole = digits[: len(digits) - places]

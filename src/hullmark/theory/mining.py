@@ -52,12 +52,14 @@ class Mined:
     - "attained": the network takes `bound` at `witness`, so that it is the exact optimum;
     - "closed": `bound` and `limit` agree up to the tolerance: nothing that is left to be mined
       would improve on it;
-    - "time": the seconds ran out.
+    - "time": the seconds ran out; or, of "mk" with `k`, areas are too nearly equal to tell which
+      are the largest. Where these are not known, the others have triangles, and `limit` is
+      `value`.
 
     `bound` holds for every output of the network on the input set, `limit` for every bound that
     the relaxation gives. `witness` and `value`: the best input that was met. `cuts`: the
     inequalities that prove the bound, of the set that the last layer of ReLUs reads (of "mk":
-    together with the last groups' ReLUs), beside the ranges of that layer's neurons; one for each
+    together with the last group's ReLUs), beside the ranges of that layer's neurons; one for each
     leaf of the search over their signs. `nodes`, `programs` and `prices` count its steps.
 
     Trust: exact; both sides are proved at any moment.
@@ -106,7 +108,7 @@ def mine(  # noqa: PLR0913 (the options of `relax`, and what to stop at)
         lower, upper: the ends of a box, `(input_size,)` each; or a `Polytope` alone.
         relaxation: "p1" or "mk".
         k, groups: of "mk", as of `relax`. The k neurons of largest area are found from mined
-            ranges, exact behind the first layer.
+            ranges, as far as these decide.
         side: "lower" or "upper", the side from which the output is bounded.
         tolerance: at which gap to stop, in units of `max(1, |limit|)`. What is left is then
             closed exactly, if that is quickly done.
@@ -114,7 +116,7 @@ def mine(  # noqa: PLR0913 (the options of `relax`, and what to stop at)
 
     Raises:
         BadInput: for another relaxation or side, an output that there is not, a negative
-            tolerance, or a time that is not positive; if a neuron is in two groups.
+            tolerance, or a time that is not positive; if a layer has two groups.
         VacuousProperty: if the input set is empty.
         Unsupported: if the input set has too many vertices, or numbers are too large or small for
             floats to search in.
@@ -137,15 +139,16 @@ def mine(  # noqa: PLR0913 (the options of `relax`, and what to stop at)
     sign = 1 if side == "lower" else -1
     goal = net.selected(output).objective([Fraction(sign)])
     if relaxation == "p1":
-        stage, row = layerwise_chain(goal, whole, effort)
+        chain = layerwise_chain(goal, whole, effort)
     else:
-        stage, row = joint_chain(goal, whole, Choice(k, groups), effort)
-    tree = Tree(stage, row)
-    closed = _closed(tree, goal.bias[0], allowed)
+        chain = joint_chain(goal, whole, Choice(k, groups), effort)
+    tree = Tree(chain.stage, chain.row)
+    closed = _closed(tree, goal.bias[0], allowed) and chain.decided
     constant = goal.bias[0]
     low = tree.lower + constant
     witness, value = _best_input(goal, whole, tree, low)
-    high = min(tree.limit + constant, value)
+    # Limits of a looser relaxation are none of the one asked for; what inputs yield always is.
+    high = min(tree.limit + constant, value) if chain.decided else value
     if low < high:
         low, high = Fraction(round_down(low)), Fraction(round_up(high))
     certificate: Certificate = "attained" if value == low else "closed" if closed else "time"

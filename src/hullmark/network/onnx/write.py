@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from hullmark.errors import BadInput
-from hullmark.exact import nearest
+from hullmark.exact import figures, nearest
 
 ACTIVATIONS = ("Relu", "Tanh", "Sigmoid")
 
@@ -73,7 +73,8 @@ def _floats(values: Any, name: str) -> Array:
     floats = [nearest(x) for x in exact]
     changed = next((x for x, y in zip(exact, floats, strict=True) if x != y), None)
     if changed is not None:
-        raise BadInput(f"{name}: {changed} is no float64; scale the network, or round it first")
+        told = figures(changed, 60) or "a number of over 60 figures"
+        raise BadInput(f"{name}: {told} is no float64; scale the network, or round it first")
     return np.array(floats, dtype=np.float64).reshape(given.shape)
 
 
