@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import hullmark as hm
-from hullmark.errors import BadInput
+from hullmark.errors import BadInput, Unsupported
 from hullmark.network.onnx import load_onnx
 from hullmark.theory.barrier import SmoothBarrier, barrier, l_shape, smooth_barrier
 from hullmark.theory.files import write
@@ -339,3 +339,8 @@ def test_files_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(BadInput, match="cannot be made"):
         write(barrier(1), tmp_path / "file")
+
+
+def test_a_barrier_deeper_than_anybody_needs_is_refused() -> None:
+    with pytest.raises(Unsupported, match="limit 1000"):
+        barrier(1, 1, 10**9)

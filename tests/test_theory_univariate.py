@@ -229,3 +229,9 @@ def test_fact_2_the_difference_of_equal_relus() -> None:
     assert bounds(net, [-1], [1], "triangle") == [(Fraction(-1, 2), Fraction(1, 2))]
     for relaxation in ("mk", "mko"):
         assert bounds(net, [-1], [1], relaxation, k=2) == [(0, 0)]
+
+
+def test_too_many_encodings_are_not_counted_one_by_one() -> None:
+    f = Cpwl.through([(i, i * i) for i in range(14)])
+    with pytest.raises(Unsupported, match=r"2\^\d+ encodings"):
+        exact_encodings(f, "triangle")

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from hullmark.errors import BadInput
+from hullmark.errors import BadInput, Unsupported
 from hullmark.relax.exact import as_fraction
 from hullmark.theory.net import ExactNet, mlp
 from hullmark.theory.phantom import (
@@ -85,6 +85,10 @@ class Barrier:
         return phantom_point(self.chain, ENDS, [[-1], [1]], [HALF, HALF])
 
 
+MOST_LAYERS = 1000
+"""Of a barrier."""
+
+
 def barrier(T: int | float | Fraction, window: int = 1, layers: int | None = None) -> Barrier:
     """A network on which P_r is off by T while its range is a point.
 
@@ -101,6 +105,7 @@ def barrier(T: int | float | Fraction, window: int = 1, layers: int | None = Non
 
     Raises:
         BadInput: if an argument is otherwise.
+        Unsupported: if there are over `MOST_LAYERS` layers.
 
     Trust: exact.
     """
@@ -112,6 +117,8 @@ def barrier(T: int | float | Fraction, window: int = 1, layers: int | None = Non
             f"window is {window}, layers {depth}: a barrier needs window <= layers - 2, "
             "since P_r with r = layers - 1 is exact"
         )
+    if depth > MOST_LAYERS:
+        raise Unsupported(f"a barrier of {depth} layers is too deep (limit {MOST_LAYERS})")
     first = ([[1], [-1]], [0, 0])
     passing = ([[1, 0], [0, 1]], [0, 0])
     # Scaled here and not behind it, floats give 0 everywhere, too.

@@ -10,14 +10,14 @@ from typing import Literal
 
 import numpy as np
 
-from hullmark.errors import BadInput
+from hullmark.errors import BadInput, Unsupported
 from hullmark.relax.exact import Array
 from hullmark.theory.cpwl import Cpwl
 from hullmark.theory.encodings import nested_max
 from hullmark.theory.net import ExactNet
 from hullmark.theory.regions import exact_range
 from hullmark.theory.relaxations import bounds
-from hullmark.theory.univariate import RELAXATIONS, encode, triangle_encodings
+from hullmark.theory.univariate import RELAXATIONS, count_hinges, encode, triangle_encodings
 
 Kind = Literal["monotone", "convex", "all"]
 """Of functions of one variable."""
@@ -27,6 +27,9 @@ KINDS: tuple[Kind, ...] = ("monotone", "convex", "all")
 Answer = Literal["exact", "none", "open"]
 """Whether a network is known for every function of a kind, proved not to exist for some of them
 [Expr], or neither."""
+
+MOST_HINGES = 10
+"""The encodings of a function with more are not counted one by one."""
 
 _GRID = 24
 
@@ -162,7 +165,10 @@ def exact_encodings(f: Cpwl, relaxation: str) -> tuple[int, int]:
 
     Raises:
         BadInput: if the function is neither convex nor concave.
+        Unsupported: if it has over `MOST_HINGES`; `count_hinges` gives the count of all.
     """
+    if count_hinges(f) > MOST_HINGES:
+        raise Unsupported(f"2^{count_hinges(f)} encodings are too many (limit 2^{MOST_HINGES})")
     distinct = {_neurons(net): net for _, net in triangle_encodings(f)}
     intervals = grid_intervals(f)
     return sum(exact_on(net, f, relaxation, intervals) for net in distinct.values()), len(distinct)
