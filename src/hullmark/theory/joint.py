@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import combinations, product
 
@@ -109,8 +109,33 @@ def _octahedral(made: Formulation, group: Sequence[Neuron], outputs: Sequence[Fo
 def mk_layer(choice: Choice, depth: int) -> Rule:
     """M_k: one group of a layer with all that the layer reads [MN-v1 §3]; triangles for the rest.
 
-    The hull is a disjunction over the group's sign patterns [Balas79]: of copies of all that is
-    known so far, of which only what the layer reads is tied to the values themselves.
+    The hull is a disjunction over the group's sign patterns [Balas79], of copies of all that is
+    known so far. The copies also stand for the values that they are copies of: of what later
+    layers read that says no more than M_k, but `mk_graph_layer` is for relations to the inputs.
+    """
+
+    def rule(made: Formulation, layer: Layer, signs: Signs) -> None:
+        found = neurons(made, layer, signs)
+        live = [j for j in _group(choice, depth, layer, found) if not found[j].sign]
+        values: dict[int, Form] = {}
+        if live:
+            joined, old, copied = _Disjunction.of(made, [found[j] for j in live]).joined()
+            made.program = joined.program
+            made.inputs = [_substituted(form, old) for form in made.inputs]
+            made.state = [_substituted(form, old) for form in made.state]
+            found = [replace(n, form=_substituted(n.form, old)) for n in found]
+            values = dict(zip(live, copied, strict=True))
+        rest = [values[n.index] if n.index in values else triangle(made, n) for n in found]
+        advance(made, layer, rest)
+
+    return rule
+
+
+def mk_graph_layer(choice: Choice, depth: int) -> Rule:
+    """M_k, where only what the layer reads is tied to the values that the copies are of.
+
+    The bounds are those of `mk_layer`, by larger programs; inputs that a layer does not read are
+    as free as M_k leaves them.
     """
 
     def rule(made: Formulation, layer: Layer, signs: Signs) -> None:

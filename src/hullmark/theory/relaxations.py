@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property, partial
 from types import MappingProxyType
@@ -16,7 +16,7 @@ from hullmark.errors import BadInput, Unsupported, VacuousProperty
 from hullmark.relax.exact import Array
 from hullmark.theory.formulation import Form, Formulation, combined, hull_by_support
 from hullmark.theory.hulls import layerwise_points, window_formulation
-from hullmark.theory.joint import Choice, Groups, krelu_layer, mk_layer, mko_layer
+from hullmark.theory.joint import Choice, Groups, krelu_layer, mk_graph_layer, mk_layer, mko_layer
 from hullmark.theory.net import ExactNet
 from hullmark.theory.polytope import Polytope
 from hullmark.theory.regions import Range, Region, input_set, minimiser, ranges_of, regions
@@ -79,7 +79,7 @@ class Relaxed:
     rows: int
     signs: Mapping[int, Signs]
     _points: list[tuple[Array | None, Array | None]]
-    _projections: Mapping[str, Callable[[], Polytope]]
+    projections: Mapping[str, Callable[[], Polytope]]
 
     @cached_property
     def attained(self) -> list[tuple[Array | None, Array | None]]:
@@ -143,9 +143,9 @@ class Relaxed:
         """
         if what not in ("outputs", "graph"):
             raise BadInput(f"a projection is on 'outputs' or 'graph', not on {what!r}")
-        if what not in self._projections:
+        if what not in self.projections:
             raise Unsupported(f"{self.relaxation} keeps no relation to the inputs")
-        return self._projections[what]()
+        return self.projections[what]()
 
 
 def relax(  # noqa: PLR0913 (the options of all relaxations)
@@ -189,15 +189,39 @@ def relax(  # noqa: PLR0913 (the options of all relaxations)
         return _layerwise(net, whole, fixed)
     if relaxation == "pr":
         made = window_formulation(net, whole, 1 if window is None else window)
-    else:
-        made = Formulation.of(whole)
-        if relaxation == "ibp":
-            made = boxed(made)
-        choice = Choice(k, groups) if relaxation in _GROUPED else None
-        for depth, layer in enumerate(net.layers):
-            rule = _PLAIN[relaxation] if choice is None else _GROUPED[relaxation](choice, depth)
-            rule(made, layer, fixed.get(depth, {}))
-    return _solved(net, whole, relaxation, made, fixed)
+        return _solved(net, whole, relaxation, made)
+    made = boxed(Formulation.of(whole)) if relaxation == "ibp" else Formulation.of(whole)
+    if relaxation in _PLAIN:
+        return _solved(
+            net, whole, relaxation, _layered(net, made, _plain(relaxation), fixed), fixed
+        )
+    grouped = partial(_GROUPED[relaxation], Choice(k, groups))
+    found = _solved(net, whole, relaxation, _layered(net, made, grouped, fixed), fixed)
+    if relaxation != "mk":
+        return found
+
+    def graph() -> Polytope:
+        tied = partial(mk_graph_layer, Choice(k, groups))
+        made = _layered(net, Formulation.of(whole), tied, fixed)
+        return made.project(made.inputs + _outputs(net, made))
+
+    return replace(found, projections={**found.projections, "graph": graph})
+
+
+def _plain(relaxation: str) -> Callable[[int], Rule]:
+    return lambda _: _PLAIN[relaxation]
+
+
+def _layered(
+    net: ExactNet,
+    made: Formulation,
+    rules: Callable[[int], Rule],
+    signs: Mapping[int, Signs],
+) -> Formulation:
+    """A formulation of the inputs, grown by the rule of each layer."""
+    for depth, layer in enumerate(net.layers):
+        rules(depth)(made, layer, signs.get(depth, {}))
+    return made
 
 
 def bounds(
