@@ -1,5 +1,6 @@
 """Small networks as files, their exact rungs computed in this process, and rungs made up."""
 
+import time
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import numpy as np
 
 import hullmark as hm
 from hullmark.bounds.program import Program
+from hullmark.cli import run
 from hullmark.ladder import Ladder, Rung
 from hullmark.ladder.exactly import Part, asks_of, parts_of, tell
 from hullmark.ladder.floats import Floats
@@ -27,10 +29,27 @@ DIFFERENCE: Layers = [([[1], [1]], [0, 0]), ([[1, -1]], [0])]
 # -2 min(relu(x), relu(-x)) = -2 (a - relu(a - b)), which is 0 everywhere.
 BARRIER: Layers = [([[1], [-1]], [0, 0]), ([[1, 0], [1, -1]], [0, 0]), ([[-2, 2]], [0])]
 
+QUESTION = """
+(declare-const X_0 Real) (declare-const X_1 Real) (declare-const Y_0 Real)
+(assert (>= X_0 0)) (assert (<= X_0 1)) (assert (>= X_1 0)) (assert (<= X_1 1))
+(assert (>= Y_0 1.25))
+"""
+
 
 def saved(folder: Path, layers: Layers, name: str = "net.onnx") -> Path:
     write_onnx(folder / name, layers)
     return folder / name
+
+
+def maximum_files(folder: Path) -> tuple[Path, Path]:
+    """The maximum of two, and whether it reaches 1.25 on the unit square."""
+    (folder / "max.vnnlib").write_text(QUESTION)
+    return saved(folder, MAXIMUM), folder / "max.vnnlib"
+
+
+def call(*arguments: object) -> int:
+    """The exit code of a command."""
+    return run([str(a) for a in arguments], time.perf_counter())
 
 
 def random_layers(*sizes: int, seed: int) -> Layers:

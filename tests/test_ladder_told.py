@@ -14,10 +14,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-from ladders import MAXIMUM, UNIT, bounds_of, exactly, random_layers, rung, saved
+from ladders import (
+    MAXIMUM,
+    UNIT,
+    bounds_of,
+    call,
+    exactly,
+    maximum_files,
+    random_layers,
+    rung,
+    saved,
+)
 
 import hullmark as hm
-from hullmark.cli import run
 from hullmark.errors import BadInput
 from hullmark.ladder import Ladder, Rung, Skipped
 from hullmark.ladder.exactly import Ask
@@ -170,21 +179,9 @@ def test_pictures_that_cannot_be_drawn_are_bad_input(
         THREE.plot()
 
 
-VNNLIB = """
-(declare-const X_0 Real) (declare-const X_1 Real) (declare-const Y_0 Real)
-(assert (>= X_0 0)) (assert (<= X_0 1)) (assert (>= X_1 0)) (assert (<= X_1 1))
-(assert (>= Y_0 1.25))
-"""
-
-
 @pytest.fixture
 def files(tmp_path: Path) -> tuple[Path, Path]:
-    (tmp_path / "max.vnnlib").write_text(VNNLIB)
-    return saved(tmp_path, MAXIMUM), tmp_path / "max.vnnlib"
-
-
-def call(*arguments: object) -> int:
-    return run([str(a) for a in arguments], time.perf_counter())
+    return maximum_files(tmp_path)
 
 
 def test_the_command_prints_writes_and_draws(

@@ -14,7 +14,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from ladders import MAXIMUM, UNIT, floats_of, random_layers, rung, saved
+from ladders import (
+    UNIT,
+    call,
+    floats_of,
+    maximum_files,
+    random_layers,
+    rung,
+    saved,
+)
 
 import hullmark as hm
 from hullmark.cli import run
@@ -29,21 +37,10 @@ LONG = Fraction(7**6000, 3**10000)
 HUGE = Fraction(10**5000)
 """Beyond all floats."""
 
-VNNLIB = """
-(declare-const X_0 Real) (declare-const X_1 Real) (declare-const Y_0 Real)
-(assert (>= X_0 0)) (assert (<= X_0 1)) (assert (>= X_1 0)) (assert (<= X_1 1))
-(assert (>= Y_0 1.25))
-"""
-
 
 @pytest.fixture
 def files(tmp_path: Path) -> tuple[Path, Path]:
-    (tmp_path / "max.vnnlib").write_text(VNNLIB)
-    return saved(tmp_path, MAXIMUM), tmp_path / "max.vnnlib"
-
-
-def call(*arguments: object) -> int:
-    return run([str(a) for a in arguments], time.perf_counter())
+    return maximum_files(tmp_path)
 
 
 @pytest.mark.parametrize("value", [LONG, -LONG, 1 / LONG, 1 + 1 / LONG])

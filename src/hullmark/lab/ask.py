@@ -102,14 +102,7 @@ def parse_box(text: str) -> Ends:
     Raises:
         BadInput: if it is none; names the interval.
     """
-    ends: Ends = []
-    for place, part in enumerate(text.split(",")):
-        low, colon, high = part.partition(":")
-        if not colon:
-            raise BadInput(f"--box: interval {place} is {part!r}, not of the form l:u")
-        where = f"--box: interval {place}"
-        ends.append((parse_number(low, where), parse_number(high, where)))
-    return ends
+    return _pairs(text, "--box: interval", "l:u")
 
 
 def parse_points(text: str) -> Ends:
@@ -118,14 +111,18 @@ def parse_points(text: str) -> Ends:
     Raises:
         BadInput: if it is none; names the point.
     """
-    points: Ends = []
+    return _pairs(text, "--points: point", "x:y")
+
+
+def _pairs(text: str, what: str, form: str) -> Ends:
+    found: Ends = []
     for place, part in enumerate(text.split(",")):
-        x, colon, y = part.partition(":")
+        where = f"{what} {place}"
+        first, colon, second = part.partition(":")
         if not colon:
-            raise BadInput(f"--points: point {place} is {part!r}, not of the form x:y")
-        where = f"--points: point {place}"
-        points.append((parse_number(x, where), parse_number(y, where)))
-    return points
+            raise BadInput(f"{where} is {part!r}, not of the form {form}")
+        found.append((parse_number(first, where), parse_number(second, where)))
+    return found
 
 
 def parse_number(text: str, where: str) -> Fraction:

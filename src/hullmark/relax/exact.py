@@ -64,3 +64,13 @@ def primitive_rows(rows: Array) -> Array:
     for index, row in enumerate(rows):
         result[index] = primitive(list(row))
     return result
+
+
+def identity(size: int) -> Array:
+    """The identity matrix, of fractions."""
+    return np.eye(size, dtype=np.int64).astype(object) * Fraction(1)
+
+
+def zeros(*shape: int) -> Array:
+    """An array of zeros, of fractions."""
+    return np.full(shape, Fraction(0), dtype=object)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from hullmark.errors import BadInput
-from hullmark.relax.exact import Array
+from hullmark.relax.exact import Array, zeros
 from hullmark.theory.net import ExactNet, Layer
 from hullmark.theory.polytope import Polytope
 
@@ -109,13 +109,3 @@ def domain(lower: ArrayLike | Polytope, upper: ArrayLike | None) -> Polytope:
     if upper is None:
         raise BadInput("the set of inputs is a polytope, or the lower and upper ends of a box")
     return Polytope.box(lower, upper)
-
-
-def identity(size: int) -> Array:
-    """The identity matrix, of fractions."""
-    return np.eye(size, dtype=np.int64).astype(object) * Fraction(1)
-
-
-def zeros(*shape: int) -> Array:
-    """An array of zeros, of fractions."""
-    return np.full(shape, Fraction(0), dtype=object)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import combinations, product
@@ -106,12 +106,14 @@ def _octahedral(made: Formulation, group: Sequence[Neuron], outputs: Sequence[Fo
         made.equal(combined(zip(map(Fraction, row), both, strict=True), -Fraction(side)))
 
 
-def mk_layer(choice: Choice, depth: int) -> Rule:
+def mk_layer(choice: Choice, depth: int, tied: bool = False) -> Rule:
     """M_k: one group of a layer with all that the layer reads [MN-v1 §3]; triangles for the rest.
 
     The hull is a disjunction over the group's sign patterns [Balas79], of copies of all that is
-    known so far. The copies also stand for the values that they are copies of: of what later
-    layers read that says no more than M_k, but `mk_graph_layer` is for relations to the inputs.
+    known so far. If `tied`, only what the layer reads is tied to the values that the copies are
+    of, and inputs that it does not read are as free as M_k leaves them. Otherwise the copies
+    stand for those values: of what later layers read that says no more than M_k, by smaller
+    programs.
     """
 
     def rule(made: Formulation, layer: Layer, signs: Signs) -> None:
@@ -120,37 +122,19 @@ def mk_layer(choice: Choice, depth: int) -> Rule:
         values: dict[int, Form] = {}
         if live:
             joined, old, copied = _Disjunction.of(made, [found[j] for j in live]).joined()
-            made.program = joined.program
-            made.inputs = [_substituted(form, old) for form in made.inputs]
-            made.state = [_substituted(form, old) for form in made.state]
-            found = [replace(n, form=_substituted(n.form, old)) for n in found]
+            if tied:
+                copies = [_substituted(form, old) for form in made.state]
+                first = _append(made, joined)
+                for form, copy in zip(made.state, copies, strict=True):
+                    made.equal(combined([(ONE, form), (-ONE, _shifted(copy, first))]))
+                copied = [_shifted(value, first) for value in copied]
+            else:
+                made.program = joined.program
+                made.inputs = [_substituted(form, old) for form in made.inputs]
+                made.state = [_substituted(form, old) for form in made.state]
+                found = [replace(n, form=_substituted(n.form, old)) for n in found]
             values = dict(zip(live, copied, strict=True))
-        rest = [values[n.index] if n.index in values else triangle(made, n) for n in found]
-        advance(made, layer, rest)
-
-    return rule
-
-
-def mk_graph_layer(choice: Choice, depth: int) -> Rule:
-    """M_k, where only what the layer reads is tied to the values that the copies are of.
-
-    The bounds are those of `mk_layer`, by larger programs; inputs that a layer does not read are
-    as free as M_k leaves them.
-    """
-
-    def rule(made: Formulation, layer: Layer, signs: Signs) -> None:
-        found = neurons(made, layer, signs)
-        live = [j for j in _group(choice, depth, layer, found) if not found[j].sign]
-        values: dict[int, Form] = {}
-        if live:
-            apart, old, copied = _Disjunction.of(made, [found[j] for j in live]).joined()
-            copies = [_substituted(form, old) for form in made.state]
-            first = _append(made, apart)
-            for form, copy in zip(made.state, copies, strict=True):
-                made.equal(combined([(ONE, form), (-ONE, _shifted(copy, first))]))
-            values = {j: _shifted(v, first) for j, v in zip(live, copied, strict=True)}
-        rest = [values[n.index] if n.index in values else triangle(made, n) for n in found]
-        advance(made, layer, rest)
+        advance(made, layer, _completed(made, found, values))
 
     return rule
 
@@ -172,11 +156,17 @@ def mko_layer(choice: Choice, depth: int) -> Rule:
             # A group is small, so that few points say what its program says.
             corners = apart.project(copied).vertices
             values = dict(zip(group, made.points(corners), strict=True))
-        rest = [values[n.index] if n.index in values else triangle(made, n) for n in found]
-        advance(made, layer, rest)
+        advance(made, layer, _completed(made, found, values))
         made.inputs = []
 
     return rule
+
+
+def _completed(
+    made: Formulation, found: Sequence[Neuron], values: Mapping[int, Form]
+) -> list[Form]:
+    """The outputs of a layer: those of a group, and triangles for the rest."""
+    return [values[n.index] if n.index in values else triangle(made, n) for n in found]
 
 
 def _group(

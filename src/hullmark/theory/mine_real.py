@@ -7,7 +7,7 @@ from fractions import Fraction
 import numpy as np
 
 from hullmark.lp.rational import Optimum, RationalProgram
-from hullmark.relax.exact import Array
+from hullmark.relax.exact import Array, identity, zeros
 from hullmark.theory.net import ExactNet
 from hullmark.theory.polytope import Polytope
 from hullmark.verdict import Deadline
@@ -78,8 +78,7 @@ class Descent:
         for row, side in self._facets:
             program.row(dict(zip(columns, row, strict=True)), upper=side)
         size = len(columns)
-        weight = np.array([[Fraction(int(i == j)) for j in columns] for i in columns])
-        bias = np.full(size, Fraction(0), dtype=object)
+        weight, bias = identity(size), zeros(size)
         for layer, signs in zip(self._goal.layers, pattern, strict=True):
             before, constant = np.dot(layer.weight, weight), np.dot(layer.weight, bias) + layer.bias
             for row, b, on in zip(before, constant, signs, strict=True):

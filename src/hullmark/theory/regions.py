@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from hullmark.errors import BadInput, Unsupported, VacuousProperty
-from hullmark.relax.exact import Array
+from hullmark.relax.exact import Array, identity, zeros
 from hullmark.theory.budget import in_time
 from hullmark.theory.net import ExactNet, Layer
 from hullmark.theory.polytope import Polytope
@@ -141,8 +141,7 @@ def affordable(count: int, where: str) -> None:
 def start(whole: Polytope) -> Piece:
     """The one piece of an input set before the first layer."""
     size = whole.size
-    eye = np.array([[Fraction(int(i == j)) for j in range(size)] for i in range(size)])
-    return Piece(whole, eye, np.full(size, Fraction(0), dtype=object), whole.dimension)
+    return Piece(whole, identity(size), zeros(size), whole.dimension)
 
 
 def split(piece: Piece, layer: Layer) -> Iterator[Piece]:

@@ -16,7 +16,7 @@ from hullmark.errors import BadInput, Unsupported, VacuousProperty
 from hullmark.relax.exact import Array
 from hullmark.theory.formulation import Form, Formulation, combined, hull_by_support
 from hullmark.theory.hulls import layerwise_points, window_formulation
-from hullmark.theory.joint import Choice, Groups, krelu_layer, mk_graph_layer, mk_layer, mko_layer
+from hullmark.theory.joint import Choice, Groups, krelu_layer, mk_layer, mko_layer
 from hullmark.theory.net import ExactNet
 from hullmark.theory.polytope import Polytope
 from hullmark.theory.regions import Range, Region, input_set, minimiser, ranges_of, regions
@@ -201,7 +201,7 @@ def relax(  # noqa: PLR0913 (the options of all relaxations)
         return found
 
     def graph() -> Polytope:
-        tied = partial(mk_graph_layer, Choice(k, groups))
+        tied = partial(mk_layer, Choice(k, groups), tied=True)
         made = _layered(net, Formulation.of(whole), tied, fixed)
         return made.project(made.inputs + _outputs(net, made))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from hullmark.theory.chain import identity, zeros
+from hullmark.relax.exact import identity, zeros
 from hullmark.theory.encodings import lattice
 from hullmark.theory.lattice import lattice_form
 from hullmark.theory.net import ExactNet, Layer
